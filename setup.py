@@ -1,0 +1,39 @@
+"""Installation: `pip install .[cpu]` or `pip install .[gpu]`; Paddle's build is the user's choice."""
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "ppadapt/__init__.py").read_text(encoding="utf-8")).group(1)
+
+setup(
+    name="ppadapt",
+    version=VERSION,
+    description="AdaptFormer for PaddlePaddle: many tasks on one frozen vision transformer",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["ppadapt", "ppadapt.*"]),
+    package_data={"ppadapt": ["assets/*"]},
+    python_requires=">=3.9",
+    install_requires=[
+        "matplotlib",
+        "numpy",
+        # It pins numpy 1.24.4, which has no wheel for Python 3.12; only its networks (models/zoo.py) need it.
+        "paddleclas==2.6.0; python_version < '3.12'",
+        "pillow",
+        "pyyaml",
+        "requests",
+        "safetensors",
+        "scikit-learn",
+        "tqdm",
+        "visualdl",
+    ],
+    extras_require={
+        "cpu": ["paddlepaddle>=3.0"],
+        "gpu": ["paddlepaddle-gpu>=3.0"],
+        "test": ["pytest", "ruff"],
+    },
+    classifiers=["Programming Language :: Python :: 3"],
+)
