@@ -1,0 +1,106 @@
+"""What every dataset shares: splits, labels without decoding, draws that repeat, broken images."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+from pathlib import Path
+
+import numpy as np
+
+from .errors import BrokenImageError, DataError, choose
+from .transforms import Compose, build_transforms
+
+log = logging.getLogger("ppadapt")
+
+
+def data_home(root: str | os.PathLike | None) -> Path:
+    """``root``, or ``$PPADAPT_DATA``, or ``./dataset``."""
+    return Path(root or os.environ.get("PPADAPT_DATA") or "dataset").expanduser()
+
+
+class Dataset:
+    """Base of the datasets; a subclass sets ``classes`` and ``labels`` and reads one image.
+
+    Item ``i`` is ``(image float32 [C, H, W], label int)`` after ``transform``, or None where the image is
+    broken and ``on_error='skip'``. Every item draws from its own generator, seeded with
+    ``(seed, epoch, i)``: the number of workers changes nothing, and a resumed run draws the same.
+
+    Args:
+        split: "train" or "test".
+        transform: a list of operators in PaddleClas's form, a Compose, or None (0..255 as float32).
+        seed: of the random transforms.
+        on_error: "raise" stops at a broken image and names it; "skip" leaves it out and counts it.
+        limit: keep only the first ``limit`` images.
+
+    Attributes:
+        classes: the class names, in the order of the labels.
+        labels: int64 [N], all labels, known without decoding an image.
+
+    Raises:
+        DataError: for every wrong option.
+    """
+
+    classes: list[str]
+    labels: np.ndarray
+
+    def __init__(self, split: str = "train", transform: list | Compose | None = None, seed: int = 0,
+                 on_error: str = "raise", limit: int | None = None) -> None:
+        if split not in ("train", "test"):
+            raise DataError(choose("split", split, ("train", "test")))
+        if on_error not in ("raise", "skip"):
+            raise DataError(choose("on_error", on_error, ("raise", "skip")))
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise DataError(f"seed is {seed!r}: give a whole number that is not negative.")
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+            raise DataError(f"limit is {limit!r}: give the number of images to keep (1 or more), or null.")
+        self.split = split
+        self.transform = transform if isinstance(transform, Compose) else build_transforms(transform)
+        self.seed, self.epoch = int(seed), 0
+        self.on_error = on_error
+        self.limit = limit
+        # Shared with worker processes, which inherit it when they are forked.
+        self._skipped = multiprocessing.Value("q", 0)
+
+    def image(self, i: int) -> np.ndarray:
+        """The decoded image before transforms, uint8 [H, W, 3] RGB."""
+        raise NotImplementedError
+
+    def name(self, i: int) -> str:
+        """What to call image ``i`` in a message: its file, or its place."""
+        return f"{type(self).__name__} {self.split} image {i}"
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def skipped(self) -> int:
+        """How many broken images were left out so far, by all workers together."""
+        return self._skipped.value
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the random transforms draw for."""
+        self.epoch = int(epoch)
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, int] | None:
+        i = range(len(self))[i]
+        try:
+            image = self.image(i)
+        except BrokenImageError as error:
+            if self.on_error == "raise":
+                raise BrokenImageError(f"{error} Replace or remove it, or set on_error: skip.") from None
+            with self._skipped.get_lock():
+                self._skipped.value += 1
+            log.warning("Skipped: %s", error)
+            return None
+        # Seeding a generator costs more than cropping a 32 px image: only where something is random.
+        rng = np.random.default_rng((self.seed, self.epoch, i)) if self.transform.random else None
+        try:
+            image = self.transform(image, rng)
+        except DataError as error:
+            raise DataError(f"{self.name(i)}: {error}") from None
+        # PaddleClas's datasets do this themselves, so its files often leave ToCHWImage out.
+        if image.shape[0] != 3 and image.shape[-1] == 3:
+            image = image.transpose(2, 0, 1)
+        return image, int(self.labels[i])

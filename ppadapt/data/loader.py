@@ -1,0 +1,200 @@
+"""Batches: a ``paddle.io.DataLoader`` whose order and draws depend on the seed and the epoch alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .base import Dataset
+from .batch_transforms import build_batch_transforms
+from .errors import DataError
+
+if TYPE_CHECKING:
+    import paddle
+
+log = logging.getLogger("ppadapt")
+SHM = "/dev/shm"
+_SHUFFLE_STREAM = 0x5AFF1E  # keeps the order's draws apart from those of an image with the same numbers
+_MIX_STREAM = 0x3178
+
+
+class _Indexed:
+    """The dataset with each item's index and its error, which the collate function needs."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, i: int) -> tuple[int, object]:
+        try:
+            return i, self.dataset[i]
+        except DataError as error:
+            return i, error
+
+
+class _Sampler:
+    """The batches of one rank: lists of indices, shuffled by (seed, epoch)."""
+
+    def __init__(self, size: int, batch_size: int, shuffle: bool, drop_last: bool, seed: int, rank: int,
+                 world_size: int) -> None:
+        self.size, self.batch_size, self.shuffle, self.drop_last = size, batch_size, shuffle, drop_last
+        self.seed, self.rank, self.world_size = seed, rank, world_size
+        self.epoch = self.start = 0
+
+    def indices(self) -> np.ndarray:
+        """This rank's share. When training every rank gets as many, or the others would wait for ever."""
+        if not self.shuffle:
+            return np.arange(self.size)[self.rank::self.world_size]
+        order = np.random.default_rng((self.seed, self.epoch, _SHUFFLE_STREAM)).permutation(self.size)
+        share = self.size // self.world_size if self.drop_last else -(-self.size // self.world_size)
+        return np.resize(order, share * self.world_size)[self.rank::self.world_size]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        indices = self.indices()
+        for n in range(self.start, len(self)):
+            yield indices[n * self.batch_size:(n + 1) * self.batch_size].tolist()
+
+    def __len__(self) -> int:
+        if self.shuffle:
+            count = self.size // self.world_size if self.drop_last else -(-self.size // self.world_size)
+        else:
+            count = len(range(self.rank, self.size, self.world_size))
+        return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
+
+
+class _Collate:
+    """Items to arrays. A list of one uint8 array is a message: of an error, or empty for no image."""
+
+    def __init__(self, transforms: Sequence, seed: int) -> None:
+        self.transforms, self.seed, self.epoch = transforms, seed, 0
+
+    def __call__(self, items: list[tuple[int, object]]) -> list[np.ndarray]:
+        for _, item in items:
+            if isinstance(item, DataError):
+                return [np.frombuffer(str(item).encode(), np.uint8)]
+        kept = [(i, *item) for i, item in items if item is not None]
+        if not kept:
+            return [np.zeros(1, np.uint8)]
+        indices, images, labels = zip(*kept)
+        shapes = {image.shape for image in images}
+        if len(shapes) > 1:
+            message = (f"A batch has images of several shapes ({', '.join(map(str, sorted(shapes)[:3]))}): "
+                       "let transform_ops end in one size (ResizeImage with size, or CropImage).")
+            return [np.frombuffer(message.encode(), np.uint8)]
+        batch = [np.ascontiguousarray(np.stack(images)), np.asarray(labels, np.int64)]
+        if self.transforms:
+            # From the indices: which worker makes the batch changes nothing.
+            rng = np.random.default_rng((self.seed, self.epoch, _MIX_STREAM, *indices))
+            for transform in self.transforms:
+                images, (first, second, share) = transform(batch[0], batch[1], rng)
+            batch = [images, first, second, np.array([share], np.float32)]
+        return batch
+
+
+class Loader:
+    """Iterates over ``(images, labels)``: float32 [N, C, H, W] and int64 [N] Tensors.
+
+    With mixup or cutmix it is ``(images, (labels_a, labels_b, lam))`` where the loss of a batch is
+    ``lam * loss(labels_a) + (1 - lam) * loss(labels_b)`` and ``lam`` is a float.
+
+    Iterating again without ``set_epoch`` repeats the epoch. When shuffling, every rank gets as many samples
+    (a few repeat, or with ``drop_last`` are left out); in order, each sample goes to exactly one rank.
+    """
+
+    def __init__(self, dataset: Dataset, batch_size: int, shuffle: bool, drop_last: bool, num_workers: int,
+                 use_shared_memory: bool, batch_transforms: Sequence, seed: int, rank: int,
+                 world_size: int) -> None:
+        self.dataset, self.batch_size = dataset, batch_size
+        self.num_workers, self.use_shared_memory = num_workers, use_shared_memory
+        self._sampler = _Sampler(len(dataset), batch_size, shuffle, drop_last, seed, rank, world_size)
+        self._collate = _Collate(batch_transforms, seed)
+        self._checked = False
+
+    def __len__(self) -> int:
+        """Batches in a whole epoch."""
+        return len(self._sampler)
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose the order and draws of the next iteration; to resume, it begins at batch ``start``."""
+        self._sampler.epoch = self._collate.epoch = int(epoch)
+        self._sampler.start = int(start)
+        self.dataset.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[tuple[paddle.Tensor, object]]:
+        from paddle.io import DataLoader
+
+        if not self._checked:
+            self._check_shared_memory()
+        # Workers are forked here, so they see the epoch that was set.
+        batches = DataLoader(_Indexed(self.dataset), batch_sampler=self._sampler, collate_fn=self._collate,
+                             num_workers=self.num_workers, use_shared_memory=self.use_shared_memory,
+                             return_list=True)
+        for n, batch in enumerate(batches, self._sampler.start):
+            if len(batch) == 1:
+                message = batch[0].numpy().tobytes().decode().strip("\0")
+                if message:
+                    raise DataError(message)
+                log.warning("Batch %d has no readable image and is left out.", n)
+            elif len(batch) == 2:
+                yield batch[0], batch[1]
+            else:
+                images, first, second, share = batch
+                yield images, (first, second, share.item())  # numpy 2.5 takes float() of 0-d arrays only
+
+    def _bytes_per_image(self) -> int:
+        """Of a transformed image: the first that can be read (0 when none can; not counted as skipped)."""
+        for i in range(min(8, len(self.dataset))):
+            try:
+                return self.dataset.transform(self.dataset.image(i), np.random.default_rng(0)).nbytes
+            except DataError:
+                continue  # reported when its batch is made
+        return 0
+
+    def _check_shared_memory(self) -> None:
+        """Fall back to pipes where /dev/shm cannot hold what the workers put there (AI Studio: 64 MB)."""
+        self._checked = True
+        if not self.num_workers or not self.use_shared_memory:
+            return
+        size = self._bytes_per_image()
+        # Two batches in flight per worker (paddle's prefetch_factor) and one in use.
+        need = (2 * self.num_workers + 1) * self.batch_size * size
+        free = shutil.disk_usage(SHM).free if os.path.isdir(SHM) else 0
+        if free < need:
+            self.use_shared_memory = False
+            log.warning("%s has %.0f MB free and the %d workers need %.0f MB: they send batches without "
+                        "shared memory, which is slower. Fewer workers or a smaller batch would fit.",
+                        SHM, free / 1e6, self.num_workers, need / 1e6)
+
+
+def build_loader(dataset: Dataset, batch_size: int, shuffle: bool = False, drop_last: bool = False,
+                 num_workers: int = 0, use_shared_memory: bool = True, batch_transforms: list | None = None,
+                 seed: int = 0, rank: int = 0, world_size: int = 1) -> Loader:
+    """A checked Loader.
+
+    Args:
+        batch_size: images per batch and rank.
+        batch_transforms: operators in PaddleClas's form (``batch_transform_ops``), or None.
+        rank, world_size: this process and the number of them.
+
+    Raises:
+        DataError: for every option that cannot work, such as a batch larger than the data with ``drop_last``.
+    """
+    for name, value, low in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0),
+                             ("seed", seed, 0), ("world_size", world_size, 1), ("rank", rank, 0)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
+            raise DataError(f"{name} is {value!r}: give a whole number of at least {low}.")
+    if rank >= world_size:
+        raise DataError(f"rank is {rank}: with world_size {world_size} it is at most {world_size - 1}.")
+    loader = Loader(dataset, batch_size, bool(shuffle), bool(drop_last), num_workers, bool(use_shared_memory),
+                    build_batch_transforms(batch_transforms), seed, rank, world_size)
+    if not len(loader):
+        raise DataError(f"batch_size {batch_size} on {world_size} process(es) leaves no batch of "
+                        f"{len(dataset)} images: make it smaller, or set drop_last: False.")
+    return loader

@@ -1,0 +1,72 @@
+"""Checking the options that a config gives an operator."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from .errors import DataError, choose
+
+
+def number(value: float | str, what: str) -> float:
+    """A number, or the quotient that PaddleClas's files write: ``1.0/255.0``. Nothing is evaluated."""
+    try:
+        top, *rest = str(value).split("/")
+        result = float(top)
+        for part in rest:
+            result /= float(part)
+        if not math.isfinite(result):
+            raise ValueError(result)
+    except (ValueError, ZeroDivisionError):
+        raise DataError(f"{what} is {value!r}: give a number or a quotient such as '1.0/255.0'.") from None
+    return result
+
+
+def pair(value: int | Sequence[int], what: str) -> tuple[int, int]:
+    """``size`` -> (size, size); two numbers stay as they are."""
+    values = (value, value) if isinstance(value, (int, np.integer)) else value
+    if (isinstance(value, bool) or not isinstance(values, (list, tuple)) or len(values) != 2
+            or not all(isinstance(v, (int, np.integer)) and v > 0 for v in values)):
+        raise DataError(f"{what} is {value!r}: give a positive whole number, or two.")
+    return int(values[0]), int(values[1])
+
+
+def interval(value: Sequence[float], what: str) -> tuple[float, float]:
+    """Two positive numbers in rising order."""
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        raise DataError(f"{what} is {value!r}: give two numbers, the smallest and the largest.")
+    low, high = (number(v, what) for v in value)
+    if not 0 < low <= high:
+        raise DataError(f"{what} is {value!r}: give two positive numbers, the smaller one first.")
+    return low, high
+
+
+def build_op(entry: dict | str, table: dict[str, type], family: str) -> object:
+    """One operator from ``{name: options}``.
+
+    Raises:
+        DataError: for an unknown name or option (with the nearest one), or a missing option.
+    """
+    if isinstance(entry, str):
+        entry = {entry: None}
+    if not isinstance(entry, dict) or len(entry) != 1:
+        raise DataError(f"{family} {entry!r} is not one operator: write '- Name: {{option: value}}'.")
+    (name, options), = entry.items()
+    if name not in table:
+        raise DataError(choose(family, name, table))
+    if not isinstance(options or {}, dict):
+        raise DataError(f"{name}: {options!r} is not a table of options: write '{name}: {{option: value}}'.")
+    signature = inspect.signature(table[name])
+    known = [p.name for p in signature.parameters.values()
+             if p.kind is p.POSITIONAL_OR_KEYWORD]
+    free = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    for option in options or {}:
+        if option not in known and not free:
+            raise DataError(choose(f"Option of {name}", option, known))
+    for option in known:
+        if signature.parameters[option].default is inspect.Parameter.empty and option not in (options or {}):
+            raise DataError(f"{name} needs {option}: add it to its options ({', '.join(known)}).")
+    return table[name](**(options or {}))

@@ -1,0 +1,70 @@
+"""Mixed precision for training with a frozen network."""
+from __future__ import annotations
+
+import contextlib
+
+import paddle
+
+from ..errors import ConfigError, choose
+from .log import LOGGER
+
+LEVELS, DTYPES = ("O0", "O1", "O2"), ("float16", "bfloat16")
+
+
+class Precision:
+    """O0: float32. O1: each operation chooses. O2: frozen layers are stored in `dtype` as well.
+
+    What trains is float32 at every level: the tuned state loses nothing and needs no master copy. (Under
+    full fine-tuning nothing is frozen, and O2 stores no more in half precision than O1.) float16 scales the
+    loss; bfloat16 has float32's range and needs none. On a CPU Paddle has no mixed precision: a warning, O0.
+
+    Raises:
+        ConfigError: for an unknown level or dtype.
+    """
+
+    def __init__(self, level: str = "O0", dtype: str = "float16", scale_loss: float = 65536.0,
+                 use_dynamic_loss_scaling: bool = True):
+        for key, value, allowed in (("level", level, LEVELS), ("dtype", dtype, DTYPES)):
+            if value not in allowed:
+                raise ConfigError(choose(f"AMP.{key}", value, allowed))
+        self.asked, self.dtype = level, dtype
+        self.level = "O0" if paddle.get_device() == "cpu" else level
+        self.scaler = None
+        if self.level != "O0" and dtype == "float16":
+            self.scaler = paddle.amp.GradScaler(init_loss_scaling=scale_loss,
+                                                use_dynamic_loss_scaling=use_dynamic_loss_scaling)
+
+    def prepare(self, adaptation) -> None:
+        """Under O2, store the frozen layers in half precision, in place."""
+        if self.level != self.asked:
+            LOGGER.warning("AMP.level %s is for a GPU: on a CPU Paddle computes in float32", self.asked)
+        if self.level == "O2":
+            training = [layer for layer in adaptation.network.sublayers(include_self=True)
+                        if any(not p.stop_gradient for p in layer.parameters(include_sublayers=False))]
+            paddle.amp.decorate(adaptation.network, level="O2", dtype=self.dtype, excluded_layers=training or None)
+
+    def context(self):
+        """The context of a forward pass."""
+        if self.level == "O0":
+            return contextlib.nullcontext()
+        return paddle.amp.auto_cast(level=self.level, dtype=self.dtype)
+
+    def backward(self, loss: paddle.Tensor) -> None:
+        """Gradients of a scalar loss, added to those there are."""
+        (self.scaler.scale(loss) if self.scaler else loss).backward()
+
+    def step(self, optimizer: paddle.optimizer.Optimizer) -> None:
+        """One optimizer step; gradients are cleared. float16 skips a step whose gradients overflowed."""
+        if self.scaler:
+            self.scaler.step(optimizer)
+            self.scaler.update()
+        else:
+            optimizer.step()
+        optimizer.clear_grad()
+
+    def state_dict(self) -> dict:
+        return self.scaler.state_dict() if self.scaler else {}
+
+    def set_state_dict(self, state: dict) -> None:
+        if self.scaler and state:
+            self.scaler.load_state_dict(state)

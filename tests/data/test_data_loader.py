@@ -1,0 +1,211 @@
+"""Loaders: order, draws, workers, broken images, ranks, mixing."""
+
+import logging
+import shutil
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ppadapt.data import DATASETS, DataError, build_loader
+from ppadapt.data import loader as loader_module
+from ppadapt.data.batch_transforms import CutmixOperator, MixupOperator, build_batch_transforms
+
+paddle = pytest.importorskip("paddle")
+pytest.importorskip("sklearn")
+RECIPE = [{"Pad": {"padding": 1, "padding_mode": "reflect"}}, {"RandCropImageV2": {"size": 8}},
+          {"RandFlipImage": None}, {"NormalizeImage": {"order": ""}}, {"ToCHWImage": None}]
+
+
+def digits(**options):
+    return DATASETS["Digits"]("train", **{"transform": RECIPE, "limit": 50, **options})
+
+
+def arrays(loader):
+    return [(x.numpy(), y.numpy()) for x, y in loader]
+
+
+def same(a, b):
+    return len(a) == len(b) and all(np.array_equal(x, u) and np.array_equal(y, v)
+                                    for (x, y), (u, v) in zip(a, b))
+
+
+def test_batches_are_float_images_and_integer_labels():
+    loader = build_loader(digits(), 16)
+    batches = list(loader)
+    assert len(batches) == len(loader) == 4
+    assert [b[0].shape[0] for b in batches] == [16, 16, 16, 2]
+    images, labels = batches[0]
+    assert (images.shape, images.dtype, labels.dtype) == ([16, 3, 8, 8], paddle.float32, paddle.int64)
+    assert labels.tolist() == digits().labels[:16].tolist()
+    assert len(build_loader(digits(), 16, drop_last=True)) == 3
+
+
+def test_workers_change_nothing_and_epochs_and_seeds_do():
+    runs = {}
+    for workers in (0, 2):
+        loader = build_loader(digits(seed=3), 16, shuffle=True, num_workers=workers, seed=3)
+        for epoch in (0, 1):
+            loader.set_epoch(epoch)
+            runs[workers, epoch] = arrays(loader)
+    assert same(runs[0, 0], runs[2, 0])
+    assert same(runs[0, 1], runs[2, 1])
+    assert not np.array_equal(runs[0, 0][0][1], runs[0, 1][0][1])
+    loader = build_loader(digits(seed=3), 16, shuffle=True, seed=3)
+    loader.set_epoch(1)
+    assert same(arrays(loader), runs[0, 1])  # as a resumed run would
+    assert same(arrays(loader), runs[0, 1])
+    loader.set_epoch(1, start=2)
+    assert same(arrays(loader), runs[0, 1][2:])
+    other = build_loader(digits(seed=4), 16, shuffle=True, seed=4)
+    other.set_epoch(1)
+    assert not same(arrays(other), runs[0, 1])
+
+
+def test_random_transforms_change_from_epoch_to_epoch_and_by_image():
+    data = digits()
+    first = data[0][0]
+    assert np.array_equal(first, data[0][0])
+    draws = set()
+    for epoch in range(20):
+        data.set_epoch(epoch)
+        draws.add(data[0][0].tobytes())
+    assert len(draws) > 8
+
+
+@pytest.mark.parametrize("size", [50, 49, 3])
+def test_ranks_share_the_data(size):
+    data = digits(transform=None, limit=size)
+    data.labels = np.arange(size)
+    seen = []
+    for shuffle, drop_last in ((False, False), (True, False), (True, True)):
+        if drop_last and size < 4:
+            continue
+        parts = [[label for _, y in build_loader(data, 1, shuffle, drop_last, rank=r, world_size=2)
+                  for label in y.tolist()] for r in range(2)]
+        seen = sorted(parts[0] + parts[1])
+        if not shuffle:
+            assert seen == list(range(size))
+        elif drop_last:
+            assert len(parts[0]) == len(parts[1]) == size // 2
+            assert len(set(seen)) == len(seen)
+        else:
+            assert len(parts[0]) == len(parts[1])
+            assert set(seen) == set(range(size))
+            assert len(seen) - size == size % 2
+
+
+@pytest.fixture
+def broken_folder(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        for k in range(4):
+            Image.new("RGB", (8, 8), (k, k, k)).save(tmp_path / name / f"{k}.png")
+    for place in ("a/1.png", "b/0.png", "b/1.png"):
+        (tmp_path / place).write_bytes(b"broken")
+    return tmp_path
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_broken_images_are_skipped_and_counted_across_workers(broken_folder, workers, caplog):
+    data = DATASETS["ImageFolder"]("train", on_error="skip", root=broken_folder)
+    with caplog.at_level(logging.WARNING, "ppadapt"):
+        batches = arrays(build_loader(data, 2, num_workers=workers))
+    assert [y.tolist() for _, y in batches] == [[0], [0, 0], [1, 1]]  # the third batch had no image left
+    assert data.skipped == 3
+    assert "Batch 2 has no readable image" in caplog.text
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_broken_image_stops_with_its_name_in_one_line(broken_folder, workers):
+    data = DATASETS["ImageFolder"]("train", root=broken_folder)
+    with pytest.raises(DataError) as error:
+        arrays(build_loader(data, 2, num_workers=workers))
+    assert str(error.value).startswith(f"Image {broken_folder / 'a' / '1.png'} cannot be read")
+    assert "\n" not in str(error.value)
+
+
+def test_images_of_several_sizes_are_explained(broken_folder):
+    Image.new("RGB", (9, 8)).save(broken_folder / "a" / "1.png")
+    with pytest.raises(DataError, match=r"several shapes .*let transform_ops end in one size"):
+        arrays(build_loader(DATASETS["ImageFolder"]("train", root=broken_folder), 4))
+
+
+def test_small_shared_memory_is_said_once_and_avoided(monkeypatch, caplog):
+    monkeypatch.setattr(loader_module, "SHM", "/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1000))
+    loader = build_loader(digits(), 16, num_workers=1)
+    with caplog.at_level(logging.WARNING, "ppadapt"):
+        batches = arrays(loader)
+        arrays(loader)
+    assert same(batches, arrays(build_loader(digits(), 16)))
+    assert caplog.text.count("without shared memory") == 1
+    assert loader.use_shared_memory is False
+
+
+def test_mixing_does_not_depend_on_workers():
+    ops = [{"OpSampler": {"MixupOperator": {"alpha": 0.8, "prob": 0.5},
+                          "CutmixOperator": {"alpha": 1, "prob": 0.5}}}]
+    runs = []
+    for workers in (0, 2):
+        loader = build_loader(digits(), 16, shuffle=True, num_workers=workers, batch_transforms=ops)
+        loader.set_epoch(2)
+        runs.append([(x.numpy(), a.numpy(), b.numpy(), lam) for x, (a, b, lam) in loader])
+    for (x, a, b, lam), (u, c, d, mu) in zip(*runs):
+        assert np.array_equal(x, u)
+        assert np.array_equal(a, c)
+        assert np.array_equal(b, d)
+        assert isinstance(lam, float)
+        assert lam == mu
+    assert len({lam for *_, lam in runs[0]}) > 1
+
+
+def test_mixup_mixes_by_lam():
+    images = np.random.default_rng(0).normal(size=(6, 3, 4, 4)).astype(np.float32)
+    labels = np.arange(6)
+    mixed, (a, b, lam) = MixupOperator(alpha=0.8)(images, labels, np.random.default_rng(1))
+    assert a.tolist() == labels.tolist()
+    assert np.allclose(mixed, lam * images[a] + (1 - lam) * images[b], atol=1e-6)
+    assert mixed.dtype == np.float32
+    shares = [MixupOperator(alpha=0.2)(images, labels, np.random.default_rng(s))[1][2] for s in range(400)]
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.06)
+    assert np.var(shares) == pytest.approx(1 / (4 * (2 * 0.2 + 1)), abs=0.03)
+
+
+def test_cutmix_pastes_a_box_of_the_share_it_says():
+    labels = np.arange(5)
+    images = labels[:, None, None, None] * np.ones((1, 3, 20, 30), np.float32)
+    before = images.copy()
+    for seed in range(50):
+        mixed, (a, b, lam) = CutmixOperator(alpha=1.0)(images, labels, np.random.default_rng(seed))
+        for n in range(5):
+            if a[n] != b[n]:
+                pasted = mixed[n, 0] == b[n]
+                assert pasted.mean() == pytest.approx(1 - lam)
+                assert ((mixed[n, 0] == a[n]) | pasted).all()
+    assert np.array_equal(images, before)
+
+
+@pytest.mark.parametrize(("ops", "message"), [
+    ([{"MixUp": None}], "Batch transform 'MixUp' is unknown. Did you mean 'MixupOperator'"),
+    ([{"MixupOperator": {"alpha": 0}}], "alpha is 0: give a number above 0"),
+    ([{"OpSampler": {"MixupOperator": {"alpha": 1}}}], "OpSampler.MixupOperator needs prob"),
+    ([{"OpSampler": {"MixupOperator": {"prob": 0.7}, "CutmixOperator": {"prob": 0.7}}}], "add up to 1.4"),
+    ([{"OpSampler": {"Mixup": {"prob": 0.7}}}], "operator 'Mixup' is unknown"),
+    ([{"MixupOperator": None}, {"CutmixOperator": None}], "takes one: put them into an OpSampler"),
+])
+def test_wrong_batch_transforms(ops, message):
+    with pytest.raises(DataError, match=message):
+        build_batch_transforms(ops)
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"batch_size": 0}, "batch_size is 0"), ({"batch_size": "16"}, "batch_size is '16'"),
+    ({"batch_size": 64, "drop_last": True}, "leaves no batch of 50 images"),
+    ({"batch_size": 8, "num_workers": -1}, "num_workers is -1"),
+    ({"batch_size": 8, "rank": 2, "world_size": 2}, "rank is 2: with world_size 2 it is at most 1"),
+])
+def test_wrong_loader_options(options, message):
+    with pytest.raises(DataError, match=message):
+        build_loader(digits(), **options)

@@ -1,0 +1,179 @@
+"""Runs of a small network on the digits, as a user starts them: files, resuming, accumulation, stops."""
+import json
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+import yaml
+
+from ppadapt import build, config, experiment, weights
+from ppadapt.engine.train import TrainingError
+from ppadapt.errors import UserError
+
+OPS = [{"ResizeImage": {"size": 32}}, {"NormalizeImage": {"mean": [0.5] * 3, "std": [0.5] * 3, "order": ""}},
+       {"ToCHWImage": None}]
+
+
+def plan(tmp_path, **sections):
+    """A config of a small network; `Global__epochs=2` sets Global.epochs."""
+    split = {"dataset": {"name": "Digits", "limit": 48, "transform_ops": OPS}, "sampler": {"batch_size": 16}}
+    train = {**split, "dataset": {**split["dataset"], "transform_ops": [
+        OPS[0], {"Pad": {"padding": 4}}, {"RandCropImageV2": {"size": 32}}, *OPS[1:]]}}
+    tree = {"Global": {"epochs": 2, "output_dir": str(tmp_path / "out"), "use_visualdl": False, "device": "cpu"},
+            "Arch": {"name": "vit_micro_patch4_32", "embed_dim": 24, "depth": 2, "num_heads": 2, "patch_size": 8},
+            "Tuning": {"name": "AdaptFormer", "bottleneck": 4},
+            "Optimizer": {"name": "AdamW", "lr": {"name": "Cosine", "learning_rate": 0.01}},
+            "DataLoader": {"Train": train, "Eval": split}}
+    for key, value in sections.items():
+        section, _, name = key.partition("__")
+        if name:
+            tree.setdefault(section, {})[name] = value
+        else:
+            tree[section] = value
+    return config.parse(tree)
+
+
+def tuned(results, name="latest"):
+    return weights.load_adapter(f"{results['folder']}/{name}.safetensors")[0]
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(np.array_equal(a[n], b[n]) for n in a)
+
+
+def test_a_run_leaves_its_files_and_its_results(tmp_path):
+    results = experiment.train(plan(tmp_path, Global__use_visualdl=True))
+    folder = tmp_path / "out" / "run"
+    folder, = folder.iterdir()
+    assert {p.name for p in folder.iterdir()} == {"config.yaml", "train.log", "best_model.safetensors",
+                                                  "latest.safetensors", "latest.pdstates", "results.json", "vdl"}
+    record = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert record["top1"] == pytest.approx(results["top1"]) and len(record["history"]) == 2
+    assert record["trained_parameters"] == 2 * (2 * 24 * 4 + 24 + 4) + 24 * 10 + 10
+    assert record["peak_memory_mb"] > 0 and record["seconds"] > 0 and len(record["backbone_digest"]) == 64
+    assert list((folder / "vdl").iterdir())
+    log = (folder / "train.log").read_text(encoding="utf-8")
+    assert "[Train][Epoch 1/2][Iter: 0/3]lr(Cosine)" in log and "eta:" in log and "[Eval][Epoch 2][Avg]loss" in log
+    again = experiment.evaluate(config.load(folder / "config.yaml", [
+        f"Global.pretrained_model={folder / 'latest.safetensors'}"]))
+    assert again["top1"] == results["top1"] and again["loss"] == pytest.approx(results["loss"], rel=1e-6)
+
+
+def test_a_resumed_run_equals_one_that_never_stopped(tmp_path):
+    options = {"EMA__decay": 0.9, "Optimizer": {"name": "Momentum", "momentum": 0.9, "lr": {
+        "name": "Cosine", "learning_rate": 0.05, "warmup_epoch": 1}}}
+    whole = experiment.train(plan(tmp_path, Global__epochs=4, **options))
+    job, task = build.training(plan(tmp_path, Global__epochs=4, **options))
+    job.epochs = 2  # stopped half-way through the schedule of four epochs
+    experiment.run_training(job)
+    rest = experiment.train(plan(tmp_path, Global__epochs=4, Global__checkpoints=str(job.folder), **options))
+    assert same(tuned(whole), tuned(rest))
+    assert whole["loss"] == rest["loss"] and len(rest["history"]) == 4
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(tmp_path):
+    a, b, c = (tuned(experiment.train(plan(tmp_path, Global__seed=seed, Global__epochs=1))) for seed in (3, 3, 4))
+    assert same(a, b) and not same(a, c)
+
+
+def test_accumulated_batches_step_as_one(tmp_path):
+    """With a head without BatchNorm and no dropout, two batches of 8 are one of 16."""
+    common = {"Arch__head": "Linear", "Tuning": {"name": "AdaptFormer", "bottleneck": 4, "dropout": 0.0},
+              "Global__epochs": 1}
+    whole = plan(tmp_path, **common)
+    halves = plan(tmp_path, Global__update_freq=2, **common)
+    halves.DataLoader.Train.sampler.batch_size = 8
+    a, b = tuned(experiment.train(whole)), tuned(experiment.train(halves))
+    assert all(np.allclose(a[n], b[n], atol=2e-5) for n in a)
+
+
+def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path):
+    options = {"Optimizer": {"name": "SGD", "lr": {"name": "Constant", "learning_rate": 1e30}}, "Arch__head": "Linear"}
+    with pytest.raises(TrainingError, match=r"at epoch 1, step \d+, learning rate 1e\+30: lower"):
+        experiment.train(plan(tmp_path, **options))
+
+
+def test_frozen_tensors_are_checked(tmp_path):
+    job, task = build.training(plan(tmp_path, Global__epochs=1))
+    job.schedule.step = lambda: task.adaptation.network.pos_embed.set_value(task.adaptation.network.pos_embed + 1)
+    with pytest.raises(TrainingError, match="frozen tensor changed"):
+        experiment.run_training(job)
+
+
+def test_ema_is_what_is_evaluated_and_saved(tmp_path):
+    results = experiment.train(plan(tmp_path, EMA__decay=0.99))
+    assert not same(tuned(results, "best_model"), tuned(results, "latest"))
+
+
+@pytest.mark.parametrize("level, dtype", [("O1", "float16"), ("O2", "bfloat16")])
+def test_mixed_precision_on_a_cpu_is_float32_and_says_so(tmp_path, level, dtype):
+    exact = experiment.train(plan(tmp_path, Global__epochs=1))
+    mixed = experiment.train(plan(tmp_path, Global__epochs=1, AMP={"level": level, "dtype": dtype}))
+    assert same(tuned(exact), tuned(mixed))
+    assert "on a CPU Paddle computes in float32" in (Path(mixed["folder"]) / "train.log").read_text(encoding="utf-8")
+
+
+def test_mixup_and_label_smoothing_train(tmp_path):
+    mixed = plan(tmp_path, Global__epochs=1, Loss={"Train": [{"CELoss": {"epsilon": 0.1}}]})
+    mixed.DataLoader.Train.dataset["batch_transform_ops"] = [{"MixupOperator": {"alpha": 0.8}}]
+    assert experiment.train(mixed)["history"][0]["train_loss"] > 0
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"Tuning": {"name": "AdaptFormer", "bottleneck": 8}}, "was trained with other Tuning"),
+    ({"Global__seed": 9}, "another backbone"),
+    ({"Arch__depth": 3}, "another backbone"),
+    ({"Arch__class_num": 7}, "the data set has 10 classes"),
+])
+def test_a_tuned_file_is_refused_where_it_does_not_fit(tmp_path, change, message):
+    file = experiment.train(plan(tmp_path, Global__epochs=1))["folder"] + "/best_model.safetensors"
+    with pytest.raises(UserError, match=message) as error:
+        experiment.evaluate(plan(tmp_path, Global__pretrained_model=file, **change))
+    assert "\n" not in str(error.value)
+
+
+def test_other_preprocessing_is_refused(tmp_path):
+    file = experiment.train(plan(tmp_path, Global__epochs=1))["folder"] + "/best_model.safetensors"
+    other = plan(tmp_path, Global__pretrained_model=file)
+    other.DataLoader.Eval.dataset["transform_ops"] = [OPS[0], {"NormalizeImage": {"order": ""}}, OPS[2]]
+    with pytest.raises(UserError, match="other preprocessing"):
+        experiment.evaluate(other)
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"Global__device": "tpu"}, "Global.device 'tpu' is unknown"),
+    ({"Global__pretrained_model": "nowhere.safetensors"}, "does not exist"),
+    ({"Global__checkpoints": "nowhere"}, "does not exist"),
+    ({"Global__update_freq": 0}, "at least 1"),
+    ({"Arch__name": "vit_micro"}, "Did you mean 'vit_micro_patch4_32'"),
+    ({"Arch__pretrained": "nowhere.pdparams"}, "does not exist"),
+    ({"Arch__pretrained": True}, "does not fit the network"),
+    ({"Arch__head": "Lin"}, "Arch.head 'Lin' is unknown"),
+    ({"AMP": {"level": "O3"}}, "AMP.level 'O3' is unknown"),
+    ({"Loss": {"Train": [{"CELos": {}}]}}, "Did you mean 'CELoss'"),
+    ({"Metric": {"Eval": [{"TopkAcc": {"topk": [0]}}]}}, "whole numbers"),
+    ({"Optimizer": {"name": "AdamW", "lr": {"name": "Cosine", "warmup_epoch": 9}}}, "warm-up must end"),
+])
+def test_mistakes_are_one_line_and_leave_no_folder(tmp_path, change, message):
+    with pytest.raises(UserError, match=message) as error:
+        experiment.train(plan(tmp_path, **change))
+    assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
+
+
+def test_the_notebooks_experiment_in_small(tmp_path):
+    """From scratch, then its file as the frozen network of another task, frozen and unfrozen."""
+    scratch = experiment.train(plan(tmp_path, Tuning={"name": "FullFineTuning"}, Arch__head="Linear"))
+    file = scratch["folder"] + "/best_model.safetensors"
+    frozen = experiment.train(plan(tmp_path, Arch__pretrained=file, Global__epochs=1))
+    unfrozen = experiment.train(plan(tmp_path, Arch__pretrained=file, Global__epochs=1, Tuning=[
+        {"name": "AdaptFormer", "bottleneck": 4}, {"name": "FullFineTuning"}]))
+    assert frozen["backbone_digest"] == unfrozen["backbone_digest"]
+    assert frozen["trained_parameters"] < unfrozen["trained_parameters"] == unfrozen["parameters"]
+
+
+def test_the_resolved_config_repeats_the_run(tmp_path):
+    first = experiment.train(plan(tmp_path, Global__epochs=1))
+    saved = yaml.safe_load(open(first["folder"] + "/config.yaml", encoding="utf-8"))
+    assert same(tuned(experiment.train(config.parse(saved))), tuned(first))
+    assert paddle.get_device() == "cpu"
