@@ -1,0 +1,306 @@
+"""The only place where a configuration becomes objects."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Mapping, Optional
+
+import paddle
+from paddle import nn
+
+from . import assets, weights
+from .config import Config, Split, check_options, construct
+from .data import DATASETS, Loader, build_loader
+from .engine import checkpoint
+from .engine.amp import Precision
+from .engine.log import LOGGER, Curves, setup
+from .engine.losses import LOSSES
+from .engine.metrics import METRICS
+from .engine.optim import EMA, Schedule, build_optimizer
+from .engine.train import Job
+from .errors import ConfigError, choose
+from .models.heads import HEADS
+from .models.vit import VITS
+from .tuning import METHODS, Adaptation, attach
+
+KEEP_HEAD = "Pretrained"
+# Steps that only change how an image is held, not what the network sees.
+_NEUTRAL_OPS = ("DecodeImage", "ToCHWImage")
+
+
+def set_device(device: str) -> str:
+    """Choose the device: auto, cpu, gpu, gpu:N. Raises ConfigError when this Paddle or machine has none."""
+    gpu = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
+    if device == "auto":
+        device = "gpu" if gpu else "cpu"
+    if device.partition(":")[0] not in ("cpu", "gpu"):
+        raise ConfigError(choose("Global.device", device, ("auto", "cpu", "gpu", "gpu:0")))
+    if device.startswith("gpu") and not gpu:
+        why = "finds no GPU" if paddle.is_compiled_with_cuda() else "is the CPU build (pip install paddlepaddle-gpu)"
+        raise ConfigError(f"Global.device is {device} and this Paddle {why}: use -o Global.device=cpu")
+    try:
+        return paddle.set_device(device)
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"Global.device {device}: {error}") from None
+
+
+def dataset(split: Split, kind: str, seed: int):
+    """A data set: `kind` is "train" or "test", which `dataset.split` may change."""
+    options = dict(split.dataset)
+    options.pop("batch_transform_ops", None)
+    transform = options.pop("transform_ops", None)
+    given = {"split": kind, **options}
+    return construct(DATASETS, given, f"DataLoader.{_side(kind)}.dataset", transform=transform, seed=seed)
+
+
+def loader(split: Split, kind: str, seed: int, data=None) -> Loader:
+    """Batches of a data set; training data is shuffled unless the sampler says otherwise."""
+    data = dataset(split, kind, seed) if data is None else data
+    sampler = split.sampler
+    if sampler.name not in ("DistributedBatchSampler", "BatchSampler"):
+        raise ConfigError(choose(f"DataLoader.{_side(kind)}.sampler.name", sampler.name,
+                                 ("DistributedBatchSampler", "BatchSampler")))
+    return build_loader(data, sampler.batch_size, kind == "train" if sampler.shuffle is None else sampler.shuffle,
+                        sampler.drop_last, split.loader.num_workers, split.loader.use_shared_memory,
+                        split.dataset.get("batch_transform_ops"), seed)
+
+
+def network(config: Config, class_num: int) -> tuple[nn.Layer, Optional[weights.Report]]:
+    """The network with its pretrained weights, its own head of `class_num` classes, and the report of loading."""
+    arch = config.Arch
+    if arch.head not in HEADS and arch.head != KEEP_HEAD:
+        raise ConfigError(choose("Arch.head", arch.head, (*HEADS, KEEP_HEAD)))
+    keep = arch.head == KEEP_HEAD
+    if keep and arch.pretrained in (None, False):
+        raise ConfigError(f"Arch.head: {KEEP_HEAD} takes the classifier of Arch.pretrained, which is not given")
+    return _network(arch.name, arch.pretrained, class_num if keep else 0, **arch.options)
+
+
+def vit(name: str, pretrained: Any = None, class_num: int = 0, **options: Any) -> nn.Layer:
+    """A ViT by name, with its weights.
+
+    Args:
+        name: one of `models.vit.VITS`. pretrained: a path, True for the weights that ship, or None.
+        class_num: 0 leaves the classifier out, and the file's, if any, is not taken.
+        options: of `VisionTransformer`.
+
+    Raises:
+        ConfigError, weights.WeightsError: in one line, for a name, option or file that does not fit.
+    """
+    return _network(name, pretrained, class_num, **options)[0]
+
+
+def _network(name: str, pretrained: Any, class_num: int, **options: Any) -> tuple[nn.Layer, Optional[weights.Report]]:
+    net = construct(VITS, {"name": name, **options}, "Arch", class_num=class_num)
+    if pretrained in (None, False):
+        return net, None
+    path = assets.pretrained(name) if pretrained is True else Path(pretrained)
+    if not path.is_file():
+        raise ConfigError(f"Arch.pretrained {path} does not exist. Give the path of a weight file (.pdparams, .pth, "
+                          ".safetensors, .npz), True for the weights that ship, or null for random ones")
+    return net, load_pretrained(net, path, new=() if class_num else ("head.*",))
+
+
+def load_pretrained(net: nn.Layer, path: Path, new: tuple[str, ...] = ()) -> weights.Report:
+    """Put a weight file of any known layout into a network.
+
+    `new` are patterns of names that start anew. A missing `fc_norm` is new too: a network that was pretrained
+    with a class token has none (the authors train it silently; here the report says so).
+
+    Raises:
+        weights.WeightsError: when anything else is missing, unexpected or of another shape.
+    """
+    shapes = {n: tuple(p.shape) for n, p in net.named_parameters()}
+    converted = weights.load_weights(path)
+    new = (*new, *(n for n in shapes if n.startswith("fc_norm.") and n not in converted.tensors))
+    arrays, report = weights.merge(converted.tensors, shapes, new=new, file=str(path))
+    report.raise_if_incomplete()
+    for name, parameter in net.named_parameters():
+        if name in arrays:
+            parameter.set_value(arrays[name])
+    return report
+
+
+def methods(tuning: Any) -> list:
+    """The tuning methods of `Tuning`: one mapping or a list of them."""
+    sections = tuning if isinstance(tuning, list) else [tuning]
+    if not sections:
+        raise ConfigError(f"Tuning is an empty list. Choose from: {', '.join(METHODS)}")
+    return [construct(METHODS, section, "Tuning" if len(sections) == 1 else f"Tuning.{i}")
+            for i, section in enumerate(sections)]
+
+
+@dataclass
+class Task:
+    """An adapted network with what its files and predictions need."""
+
+    config: Config
+    adaptation: Adaptation
+    classes: list[str]
+    report: Optional[weights.Report]
+
+    def manifest(self, metrics: Mapping[str, Any]) -> dict:
+        """What the tuned file says about itself."""
+        arch = self.config.Arch
+        return {
+            "tuning": [{"name": type(m).__name__, **m.options} for m in self.adaptation.methods],
+            "backbone": {"name": arch.name, "options": arch.options, "digest": self.adaptation.backbone_digest},
+            "head": arch.head, "preprocess": preprocess(self.config), "classes": self.classes,
+            "metrics": dict(metrics)}
+
+    def save(self, path: Path, metrics: Mapping[str, Any]) -> None:
+        """Write the tuned state."""
+        weights.save_adapter(path, self.adaptation.state(), self.manifest(metrics))
+
+    def load(self, path: str | Path) -> dict:
+        """Load a tuned file; returns its manifest.
+
+        Raises:
+            ConfigError, TuningError, WeightsError: when the file is not there, or was trained with another
+                network, tuning, preprocessing or set of classes; both sides are named.
+        """
+        if not Path(path).is_file():
+            raise ConfigError(f"Global.pretrained_model {path} does not exist. Give a tuned file, such as "
+                              "output/.../best_model.safetensors")
+        tensors, manifest = weights.load_adapter(path)
+        own = self.manifest({})
+        for what, section, fix in (
+                ("tuning", "Tuning", "use the Tuning section of the run (its config.yaml)"),
+                ("preprocess", "preprocessing", "use its transform_ops in DataLoader.Eval.dataset"),
+                ("classes", "classes", "use the data set it was trained for")):
+            if manifest.get(what) is not None and _differ(what, manifest[what], own[what]):
+                raise ConfigError(f"{path} was trained with other {section}: the file has "
+                                  f"{_brief(manifest[what])}, the config {_brief(own[what])}: {fix}")
+        theirs, ours = manifest.get("backbone") or {}, own["backbone"]
+        frozen = any(p.stop_gradient for p in self.adaptation.network.parameters())  # else the file holds it all
+        if frozen and theirs.get("digest") and theirs["digest"] != ours["digest"]:
+            raise ConfigError(
+                f"{path} was trained on another backbone: {theirs.get('name')} with weights "
+                f"{theirs['digest'][:12]}, the config has {ours['name']} with weights {ours['digest'][:12]}: "
+                "set Arch.name and Arch.pretrained to those of the run (its config.yaml)")
+        self.adaptation.load_state(tensors)
+        return manifest
+
+
+def task(config: Config, classes: list[str]) -> Task:
+    """Network, pretrained weights, head and tuning for these classes; Global.pretrained_model is loaded.
+
+    The initial weights of what is new depend on Global.seed alone.
+    """
+    class_num = len(classes)
+    if config.Arch.class_num not in (None, class_num):
+        raise ConfigError(f"Arch.class_num is {config.Arch.class_num} and the data set has {class_num} classes: "
+                          "remove class_num, or choose the data that fits")
+    paddle.seed(config.Global.seed)
+    net, report = network(config, class_num)
+    head = None if config.Arch.head == KEEP_HEAD else HEADS[config.Arch.head](net.embed_dim, class_num)
+    chosen = methods(config.Tuning)
+    new = () if report is None else [n for n in report.new if not n.startswith("head.")]
+    adaptation = attach(net, *chosen, head=head, also_train=new)
+    built = Task(config, adaptation, classes, report)
+    frozen = len(adaptation.trained) < len(list(net.named_parameters()))
+    if report is None and frozen and not config.Global.pretrained_model:
+        LOGGER.warning("the frozen network has random weights: set Arch.pretrained (True for those that ship)")
+    if config.Global.pretrained_model:
+        built.load(config.Global.pretrained_model)
+    return built
+
+
+def class_names(config: Config) -> list[str]:
+    """The classes a network answers with: those in the tuned file, else those of the evaluation data."""
+    path = config.Global.pretrained_model
+    if path and Path(path).is_file():
+        classes = weights.load_adapter(path)[1].get("classes")
+        if classes:
+            return classes
+    return dataset(config.DataLoader.Eval, "test", config.Global.seed).classes
+
+
+def training(config: Config, name: str = "run") -> tuple[Job, Task]:
+    """Everything `engine.train.train` needs, in a fresh folder output_dir/name/time."""
+    g = config.Global
+    if g.epochs < 0 or g.update_freq < 1 or g.eval_interval < 0 or g.save_interval < 0 or g.seed < 0:
+        raise ConfigError(f"Global: epochs {g.epochs}, eval_interval {g.eval_interval}, save_interval "
+                          f"{g.save_interval} and seed {g.seed} may not be negative, update_freq {g.update_freq} "
+                          "must be at least 1")
+    set_device(g.device)
+    resume = tuned = None
+    if g.checkpoints:
+        tuned, progress = checkpoint.find_progress(g.checkpoints)
+        resume = checkpoint.load_progress(progress)
+    splits = config.DataLoader
+    train_data = dataset(splits.Train, "train", g.seed)
+    eval_loader = loader(splits.Eval, "test", g.seed) if g.eval_during_train else None
+    if eval_loader and eval_loader.dataset.classes != train_data.classes:
+        raise ConfigError(f"DataLoader.Train has classes {_brief(train_data.classes)} and DataLoader.Eval "
+                          f"{_brief(eval_loader.dataset.classes)}: they must be the same")
+    train_loader = loader(splits.Train, "train", g.seed, train_data)
+    built = task(config, train_data.classes)
+    if tuned:
+        built.load(tuned)
+    steps = -(-len(train_loader) // g.update_freq)
+    options = dict(config.Optimizer)
+    lr = dict(options.pop("lr", None) or {})
+    where = "Optimizer.lr" + (f" ({lr['name']})" if "name" in lr else "")
+    hidden = ("steps_per_epoch", "epochs", "batch_size")
+    check_options(Schedule.__init__, lr, where, hidden)
+    schedule = Schedule(steps, g.epochs, train_loader.batch_size * g.update_freq, **lr)
+    check_options(build_optimizer, options, "Optimizer", ("parameters", "schedule"))
+    parameters = built.adaptation.parameters()
+    optimizer = build_optimizer(parameters, schedule, **options)
+    precision = Precision(**vars(config.AMP))
+    ema = EMA(parameters, config.EMA.decay) if config.EMA.decay is not None else None
+    parts = {"train_losses": entries(LOSSES, config.Loss.Train, "Loss.Train"),
+             "eval_losses": entries(LOSSES, config.Loss.Eval, "Loss.Eval"),
+             "train_metrics": entries(METRICS, config.Metric.Train, "Metric.Train"),
+             "eval_metrics": entries(METRICS, config.Metric.Eval, "Metric.Eval")}
+    # Last, so that a mistake in the config leaves no empty folder behind.
+    folder = checkpoint.fresh_folder(Path(g.output_dir) / name)
+    setup(folder / "train.log")
+    curves = Curves(folder / "vdl" if g.use_visualdl else None)
+    job = Job(built.adaptation, train_loader, eval_loader, **parts, optimizer=optimizer, schedule=schedule,
+              folder=folder, save=built.save, precision=precision, ema=ema, curves=curves, epochs=g.epochs,
+              seed=g.seed, update_freq=g.update_freq, print_batch_step=g.print_batch_step,
+              eval_interval=g.eval_interval, save_interval=g.save_interval, resume=resume)
+    return job, built
+
+
+def entries(choices: Mapping[str, Callable], given: list, where: str) -> list:
+    """Objects from PaddleClas's lists of one-entry mappings: [{CELoss: {weight: 1.0}}]."""
+    built = []
+    for i, entry in enumerate(given):
+        if not isinstance(entry, Mapping) or len(entry) != 1:
+            raise ConfigError(f"{where}.{i} is {entry!r}: it must be one name with its options, such as "
+                              f"{{{next(iter(choices))}: {{}}}}")
+        (name, options), = entry.items()
+        built.append(construct(choices, {"name": name, **(options or {})}, f"{where}.{i}"))
+    return built
+
+
+def preprocess(config: Config) -> list:
+    """What the network sees of a test image: the evaluation transforms that change pixels."""
+    ops = config.DataLoader.Eval.dataset.get("transform_ops") or []
+    return [op for op in ops if next(iter(op), None) not in _NEUTRAL_OPS]
+
+
+def _differ(what: str, theirs: Any, ours: Any) -> bool:
+    """Whether a file's manifest speaks against the config.
+
+    Rates that only act in training may differ, and a file converted from the authors' code does not know
+    every option.
+    """
+    if what != "tuning":
+        return theirs != ours
+    if [method["name"] for method in theirs] != [method["name"] for method in ours]:
+        return True
+    return any(value != own[key] for method, own in zip(theirs, ours) for key, value in method.items()
+               if key not in ("dropout", "drop_path") and key in own)
+
+
+def _brief(value: Any, most: int = 160) -> str:
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def _side(kind: str) -> str:
+    return "Train" if kind == "train" else "Eval"

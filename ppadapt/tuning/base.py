@@ -1,0 +1,280 @@
+"""What every tuning method is: a few layers attached from outside, and the names of what trains.
+
+A method never renames, removes or changes a parameter of the network. `attach` freezes all that no method
+claims, and the `Adaptation` it returns is the one place that knows what trains, what the tuned state is,
+and how to tell that nothing else moved.
+"""
+from __future__ import annotations
+
+import abc
+import copy
+import fnmatch
+import os
+import re
+from typing import Iterable, Mapping, Sequence
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from ..cpu import keep_small_apart
+from ..errors import UserError
+from ..models.anatomy import VIT, Anatomy, find
+from ..weights import digest
+from .frozen import prepare_frozen
+
+
+class TuningError(UserError):
+    """A method, option or tuned state that does not fit the network."""
+
+
+class Method(abc.ABC):
+    """One way of tuning. Attributes set in `__init__` are its options, recorded in the tuned file; those with a
+    leading underscore are not.
+
+    Attributes:
+        keeps_output: whether attaching leaves the network's output as it was.
+        unmergeable: why the algebra does not allow `merge`; empty where it does.
+        changes_inputs: whether it changes what Linears read: `merge` folds it in after those that change what
+            they return.
+    """
+
+    keeps_output = True
+    unmergeable = ""
+    changes_inputs = False
+
+    @abc.abstractmethod
+    def attach(self, network: nn.Layer, anatomy: Anatomy) -> None:
+        """Add the method's layers to the network, in place."""
+
+    @abc.abstractmethod
+    def trains(self, name: str) -> bool:
+        """Whether the parameter `name` trains under this method. The head always does."""
+
+    @property
+    def options(self) -> dict:
+        """The method's options as plain data."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    def merge(self, network: nn.Layer, anatomy: Anatomy) -> None:  # noqa: B027
+        """Fold what `attach` added into the network's own parameters and take it off, in place.
+
+        Called only where `unmergeable` is empty; there is nothing to do for a method that adds nothing.
+        """
+
+
+def choose_blocks(network: nn.Layer, anatomy: Anatomy, which) -> list[tuple[int, nn.Layer]]:
+    """The chosen blocks with their indices.
+
+    `which` is "all", a list of indices (-1 is the last block) or a Python slice as text: "6:", ":4", "::2".
+
+    Raises:
+        TuningError: for an index out of range, another type, or a choice of no block.
+    """
+    blocks = list(enumerate(anatomy.block_list(network)))
+    how = f"give 'all', a list of indices from {-len(blocks)} to {len(blocks) - 1}, or a slice such as '6:'"
+    if which == "all":
+        return blocks
+    try:
+        if isinstance(which, str) and ":" in which:
+            chosen = blocks[slice(*(int(part) if part.strip() else None for part in which.split(":")))]
+        else:
+            if isinstance(which, str) or any(isinstance(i, bool) for i in which):
+                raise TypeError
+            chosen = [blocks[i] for i in which]
+    except (TypeError, ValueError, IndexError):
+        raise TuningError(f"blocks {which!r} does not fit a network of {len(blocks)} blocks: {how}") from None
+    if not chosen or len({i for i, _ in chosen}) != len(chosen):
+        raise TuningError(f"blocks {which!r} names none of the {len(blocks)} blocks, or one twice: {how}")
+    return chosen
+
+
+def add_layer(owner: nn.Layer, name: str, layer: nn.Layer) -> None:
+    """Give `owner` a new sublayer. Raises TuningError when the name is taken: attached twice, most likely."""
+    if name in dict(owner.named_children()):
+        raise TuningError(f"{type(owner).__name__} has a layer {name!r} already: build the network anew "
+                          "before attaching another method of the same kind")
+    owner.add_sublayer(name, layer)
+
+
+class Adaptation:
+    """A network with its tuning methods: what trains, the tuned state, train and eval mode.
+
+    Attributes:
+        network: the network, changed in place.
+        methods: the attached methods.
+        trained: names of the parameters that train.
+        new: names of the parameters the methods and a new head added.
+        backbone_digest: sha256 of the network's own tensors before training, head left out.
+    """
+
+    def __init__(self, network: nn.Layer, methods: Sequence[Method], anatomy: Anatomy, trained: list[str],
+                 new: list[str]):
+        self.network, self.methods, self.anatomy = network, list(methods), anatomy
+        self.trained, self.new = trained, new
+        backbone = {n: p for n, p in network.named_parameters() if n not in set(new) and not anatomy.is_head(n)}
+        self.backbone_digest = digest(_arrays(backbone))
+
+    def __call__(self, *inputs, **named):
+        return self.network(*inputs, **named)
+
+    def parameters(self) -> dict[str, paddle.Tensor]:
+        """The parameters that train, by name."""
+        trained = set(self.trained)
+        return {n: p for n, p in self.network.named_parameters() if n in trained}
+
+    def train(self) -> None:
+        """Train mode for what trains; frozen layers stay in eval mode (no dropout, no drop path).
+
+        A layer is in train mode when every parameter under it trains: an adapter with its dropout, the
+        head with its BatchNorm, the whole network under full fine-tuning.
+        """
+        self.network.eval()
+        for layer in _fully_trained(self.network):
+            layer.train()
+
+    def eval(self) -> None:
+        """Eval mode for the whole network."""
+        self.network.eval()
+
+    def tensors(self) -> dict[str, paddle.Tensor]:
+        """The tuned state: what trains, and the buffers that change while it trains."""
+        return {**self.parameters(), **self._buffers()}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """A copy of the tuned state as arrays, by name."""
+        return {n: np.array(a) for n, a in _arrays(self.tensors()).items()}
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Set the tuned state.
+
+        Raises:
+            TuningError: when a name is missing or unknown or a shape differs; nothing is set then.
+        """
+        own = self.tensors()
+        missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+        wrong = [f"{n} is {list(state[n].shape)} in the file and {list(own[n].shape)} here"
+                 for n in own if n in state and list(state[n].shape) != list(own[n].shape)]
+        problems = [f"{what}: {_some(names)}" for what, names in (
+            ("missing", missing), ("not in this network", unknown), ("other shapes", wrong)) if names]
+        if problems:
+            raise TuningError("the tuned state does not fit this network (" + "; ".join(problems) +
+                              "). Use the Arch, Tuning and class_num it was trained with")
+        for name, tensor in own.items():
+            tensor.set_value(np.asarray(state[name]).astype(_dtype_name(tensor)))
+
+    def merge(self) -> nn.Layer:
+        """A plain network that computes the same: a copy with the tuned state folded into its own weights.
+
+        It has no hooks and no added layers, and its names are those before `attach`, with the new head.
+
+        Raises:
+            TuningError: for a method whose algebra does not allow it, saying why.
+        """
+        for method in self.methods:
+            if method.unmergeable:
+                raise TuningError(f"{type(method).__name__} cannot be merged into the network: {method.unmergeable}. "
+                                  "Keep the network and its tuned file side by side")
+        network = copy.deepcopy(self.network)
+        for method in sorted(self.methods, key=lambda m: m.changes_inputs):
+            method.merge(network, self.anatomy)
+        network.eval()
+        return network
+
+    def frozen_digest(self) -> str:
+        """sha256 of every tensor that must not change: the same before and after training."""
+        tuned = self.tensors().keys()
+        everything = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
+        return digest(_arrays({n: t for n, t in everything.items() if n not in tuned}))
+
+    def counts(self) -> tuple[int, int]:
+        """Numbers of parameters: (trained, all)."""
+        sizes = {n: int(np.prod(p.shape)) for n, p in self.network.named_parameters()}
+        return sum(sizes[n] for n in self.trained), sum(sizes.values())
+
+    def summary(self) -> str:
+        """What trains, in words: count, share of the network, names."""
+        trained, total = self.counts()
+        names = " + ".join(type(m).__name__ for m in self.methods)
+        return (f"{names} trains {trained:,} of {total:,} parameters ({trained / total:.2%}), "
+                f"{len(self.trained)} tensors: {_some(shorten(self.trained))}")
+
+    def _buffers(self) -> dict[str, paddle.Tensor]:
+        changing = {id(b) for layer in _fully_trained(self.network) for b in layer.buffers()}
+        return {n: b for n, b in self.network.named_buffers() if id(b) in changing}
+
+
+def attach(network: nn.Layer, *methods: Method, anatomy: Anatomy = VIT, head: nn.Layer | None = None,
+           also_train: Iterable[str] = (), cheap: bool = True) -> Adaptation:
+    """Attach tuning methods to a network, in place, and freeze the rest.
+
+    Args:
+        network: any `nn.Layer` of plain transformer blocks.
+        methods: one or more; VPT and AdaptFormer may go together.
+        anatomy: where the network keeps its parts; the default fits ViTs with PaddleClas's names.
+        head: a new classifier in the place of the network's own.
+        also_train: patterns of names (`fc_norm.*`) that train beside what the methods and the head train:
+            weights the pretrained checkpoint does not have.
+        cheap: False keeps Paddle's plain layers where `tuning.frozen` has cheaper ones (PPADAPT_PLAIN=1 does too).
+
+    Raises:
+        TuningError: when no method is given, one does not fit, or a parameter it added is not claimed.
+    """
+    if not methods:
+        raise TuningError("attach needs at least one tuning method")
+    before = {n for n, _ in network.named_parameters()}
+    for method in methods:
+        method.attach(network, anatomy)
+    added = {n for n, _ in network.named_parameters()} - before
+    unclaimed = [n for n in added if not any(m.trains(n) for m in methods)]
+    if unclaimed:
+        raise TuningError(f"nobody says whether these train: {_some(unclaimed)}")
+    if head is not None:
+        owner, _, name = anatomy.head.rpartition(".")
+        setattr(find(network, owner) if owner else network, name, head)
+    patterns = tuple(also_train)
+    trained = []
+    for name, parameter in network.named_parameters():
+        trains = (name.startswith(anatomy.head + ".") or any(m.trains(name) for m in methods)
+                  or any(fnmatch.fnmatchcase(name, p) for p in patterns))
+        parameter.stop_gradient = not trains
+        if trains:
+            trained.append(name)
+    new = sorted(added) + ([n for n in trained if anatomy.is_head(n)] if head is not None else [])
+    prepare_frozen(network, cheap and os.environ.get("PPADAPT_PLAIN") != "1")
+    keep_small_apart()
+    adaptation = Adaptation(network, methods, anatomy, trained, new)
+    adaptation.eval()
+    return adaptation
+
+
+def shorten(names: Sequence[str]) -> list[str]:
+    """Names that differ in the number of the block only, as one: blocks.*.adaptmlp.up_proj.weight."""
+    folded: dict[str, list[str]] = {}
+    for name in names:
+        folded.setdefault(re.sub(r"\.\d+(?=\.)", ".*", name), []).append(name)
+    return [one if len(those) > 1 else those[0] for one, those in folded.items()]
+
+
+def _fully_trained(layer: nn.Layer) -> Iterable[nn.Layer]:
+    """The topmost layers of which every parameter trains (a layer without parameters is not one)."""
+    flags = [not p.stop_gradient for p in layer.parameters()]
+    if flags and all(flags):
+        yield layer
+    elif any(flags):
+        for child in layer.children():
+            yield from _fully_trained(child)
+
+
+def _arrays(tensors: Mapping[str, paddle.Tensor]) -> dict[str, np.ndarray]:
+    return {n: (t.astype("float32") if _dtype_name(t) in ("bfloat16", "float16") else t).numpy()
+            for n, t in tensors.items()}
+
+
+def _dtype_name(tensor: paddle.Tensor) -> str:
+    return str(tensor.dtype).rsplit(".", 1)[-1]
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,45 @@
+"""What `merge` needs: parameters as float64 arrays and back, and the way to take an added layer off again."""
+from __future__ import annotations
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from .base import TuningError
+
+
+def values(tensor: paddle.Tensor) -> np.ndarray:
+    """A tensor of any float type as float64."""
+    return tensor.detach().astype("float32").numpy().astype("float64")
+
+
+def fold_into(layer: nn.Layer, weight: np.ndarray, bias: np.ndarray | None = None) -> None:
+    """Give a layer a new weight and, unless None, a new bias, in the types they had.
+
+    Raises:
+        TuningError: when the layer has no bias to take one.
+    """
+    layer.weight.set_value(paddle.to_tensor(weight.astype("float32")).astype(layer.weight.dtype))
+    if bias is None:
+        return
+    if layer.bias is None:
+        raise TuningError(f"a {type(layer).__name__} of shape {list(layer.weight.shape)} has no bias to take the tuned "
+                          "shift: keep the network and its tuned file side by side")
+    layer.bias.set_value(paddle.to_tensor(bias.astype("float32")).astype(layer.bias.dtype))
+
+
+def bias_of(layer: nn.Layer) -> np.ndarray | float:
+    """The bias as float64, 0.0 where there is none."""
+    return 0.0 if layer.bias is None else values(layer.bias)
+
+
+def remove_layer(owner: nn.Layer, name: str) -> None:
+    """Undo `add_layer`: take off the layer and every hook below `owner` that is a method of it."""
+    layer = getattr(owner, name)
+    gone = {id(part) for part in layer.sublayers(include_self=True)}
+    delattr(owner, name)
+    for other in owner.sublayers(include_self=True):
+        # Paddle keeps the handle that removes a hook as a weak reference, which a deep copy does not follow.
+        for hooks in (other._forward_pre_hooks, other._forward_post_hooks):
+            for key in [k for k, hook in hooks.items() if id(getattr(hook, "__self__", None)) in gone]:
+                del hooks[key]

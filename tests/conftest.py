@@ -1,0 +1,26 @@
+"""What all tests share: the golden cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import ppadapt  # noqa: F401  before any test imports Paddle: the suite then runs on all cores
+
+ROOT = Path(__file__).resolve().parent.parent
+GOLDEN = (ROOT / "tests" / "golden", ROOT.parent / "shared" / "golden")
+
+
+def find_golden(case: str, file: str = "") -> Path:
+    """The folder of a golden case that holds `file`: the shipped one, else the development machines'."""
+    for folder in GOLDEN:
+        if (folder / case / file).exists():
+            return folder / case
+    pytest.skip(f"golden case {case}/{file} is neither in {GOLDEN[0]} nor in {GOLDEN[1]}")
+
+
+@pytest.fixture
+def golden_dir():
+    """`golden_dir(case)` -> its folder, or a skip that says where it was looked for."""
+    return find_golden

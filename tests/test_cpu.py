@@ -1,0 +1,72 @@
+"""The switches of ppadapt.cpu: what is set, when, and that a user's own choice stays."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ppadapt import cpu
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="the switches are for Linux")
+SHOW = ("import ppadapt, os; "
+        "print([os.environ.get(n) for n in ('MKL_DEBUG_CPU_TYPE', 'MKL_NUM_THREADS', 'FLAGS_use_stride_kernel')])")
+
+
+def run(code, **environment):
+    """What a fresh Python prints, without the switches that this process, or Paddle in it, has set."""
+    clean = {n: v for n, v in os.environ.items()
+             if not n.startswith(("MKL_", "OMP_", "PPADAPT_NO_")) and n != "FLAGS_use_stride_kernel"}
+    done = subprocess.run([sys.executable, "-c", code], env={**clean, **environment}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def shown(**environment):
+    return eval(run(SHOW, **environment))
+
+
+@linux
+def test_the_switches_are_set_before_paddle_is_imported():
+    amd, threads, stride = shown()
+    assert amd == ("5" if cpu._is_amd() else None)
+    assert threads == str(cpu.cores())
+    assert stride == (None if os.path.exists("/dev/nvidiactl") else "0")
+
+
+@linux
+def test_a_users_own_values_stay():
+    assert shown(OMP_NUM_THREADS="1")[1] is None
+    assert shown(MKL_NUM_THREADS="3")[1] == "3"
+    assert shown(MKL_DEBUG_CPU_TYPE="4", FLAGS_use_stride_kernel="1")[::2] == ["4", "1"]
+
+
+@linux
+def test_every_switch_can_be_turned_off():
+    assert shown(PPADAPT_NO_MKL_SWITCH="1", PPADAPT_NO_THREADS_SWITCH="1", PPADAPT_NO_STRIDE_SWITCH="1",
+                 PPADAPT_NO_MALLOC_SWITCH="1") == [None, None, None]
+
+
+@linux
+@pytest.mark.parametrize("files, quota", [
+    ({"cpu.max": "150000 100000"}, 2), ({"cpu.max": "50000 100000"}, 1), ({"cpu.max": "max 100000"}, 64),
+    ({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4),
+    ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 64), ({}, 64)])
+def test_a_containers_quota_counts(files, quota, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert cpu.cores(tmp_path) == quota
+
+
+@linux
+def test_all_cores_multiply():
+    """Paddle leaves MKL, which multiplies its matrices, with one thread: MKL itself says how many it would use."""
+    libraries = Path(pytest.importorskip("paddle").__file__).parent / "libs"
+    if not (libraries / "libmklml_intel.so").is_file():
+        pytest.skip(f"this paddle multiplies with something else: {libraries} has no MKLML")
+    ask = ("import ctypes, ppadapt, paddle; paddle.matmul(paddle.ones([8, 8]), paddle.ones([8, 8])); "
+           f"print(ctypes.CDLL({str(libraries / 'libmklml_intel.so')!r}).MKL_Get_Max_Threads())")
+    assert run(ask) == str(cpu.cores())
+    assert run(ask, OMP_NUM_THREADS="1") == "1"

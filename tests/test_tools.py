@@ -1,0 +1,135 @@
+"""The tools from the command line: what works, and that a user's mistake is one line without a traceback."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ppadapt import compare, config, pictures
+from ppadapt.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+DIGITS = "configs/digits/vit_micro_adaptformer.yaml"
+# A run of seconds: three batches of the real network.
+SHORT = ["Global.epochs=1", "Global.eval_interval=0", "DataLoader.Train.dataset.limit=48",
+         "DataLoader.Train.sampler.batch_size=16", "DataLoader.Eval.dataset.limit=20", "Optimizer.lr.warmup_epoch=0"]
+
+
+def tool(name, *arguments, overrides=(), cwd=ROOT):
+    command = [sys.executable, str(ROOT / "tools" / name), *map(str, arguments)]
+    for override in overrides:
+        command += ["-o", str(override)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300,
+                          env={**os.environ, "PYTHONIOENCODING": "utf-8"})
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A short run of tools/train.py: its folder."""
+    out = tmp_path_factory.mktemp("out")
+    done = tool("train.py", "-c", DIGITS, overrides=[*SHORT, f"Global.output_dir={out}"])
+    assert done.returncode == 0, done.stderr
+    assert "| AdaptFormer" in done.stdout
+    folder, = (out / "digits-vit_micro_adaptformer").iterdir()
+    return folder
+
+
+def test_eval_repeats_what_training_measured(trained):
+    results = json.loads((trained / "results.json").read_text(encoding="utf-8"))
+    done = tool("eval.py", "-c", DIGITS, overrides=[
+        *SHORT, f"Global.pretrained_model={trained / 'best_model.safetensors'}"])
+    assert done.returncode == 0, done.stderr
+    assert f"loss: {results['loss']:.5f}, top1: {results['top1']:.5f}" in done.stdout
+
+
+def test_infer_on_a_folder_and_a_broken_file(trained, tmp_path):
+    photos = tmp_path / "照片"
+    photos.mkdir()
+    Image.fromarray(np.zeros((8, 8), "uint8")).save(photos / "a.png")
+    Image.fromarray(np.full((20, 30, 3), 200, "uint8")).save(photos / "b.jpg")
+    (photos / "c.png").write_bytes(b"not an image")
+    tuned = f"Global.pretrained_model={trained / 'best_model.safetensors'}"
+    done = tool("infer.py", "-c", DIGITS, overrides=[tuned, f"Infer.infer_imgs={photos}", "Infer.topk=2",
+                                                     f"Infer.save_path={tmp_path / 'answers.json'}"])
+    assert done.returncode == 0, done.stderr
+    answers = json.loads((tmp_path / "answers.json").read_text(encoding="utf-8"))
+    assert [Path(a["file"]).name for a in answers] == ["a.png", "b.jpg"]
+    first = answers[0]["predictions"]
+    assert len(first) == 2 and 1 >= first[0]["probability"] >= first[1]["probability"] > 0
+    assert "c.png" in done.stdout + done.stderr
+
+
+def test_resume_goes_on(trained, tmp_path):
+    done = tool("train.py", "-c", DIGITS, overrides=[
+        *SHORT, "Global.epochs=2", f"Global.output_dir={tmp_path}", f"Global.checkpoints={trained / 'latest'}"])
+    assert done.returncode == 0, done.stderr
+    assert "resumed after epoch 1" in done.stdout and "[Epoch 2/2]" in done.stdout
+
+
+@pytest.mark.parametrize("name, arguments, message", [
+    ("train.py", ["-c", "configs/digit.yaml"], "configs/digit.yaml does not exist"),
+    ("train.py", ["-c", DIGITS, "-o", "Tuning.bottlenek=3"], "Did you mean 'bottleneck'?"),
+    ("train.py", ["-c", "configs/cifar10/vit_micro_vpt.yaml", "-o", "DataLoader.Train.dataset.root=/nowhere.tar.gz"],
+     "/nowhere.tar.gz"),
+    ("eval.py", ["-c", DIGITS], "the head is not trained"),
+    ("infer.py", ["-c", DIGITS], "Infer.infer_imgs is missing"),
+    ("infer.py", ["-c", DIGITS, "-o", "Infer.infer_imgs=/nowhere", "-o", "Global.pretrained_model=x"], "/nowhere"),
+    ("compare.py", ["-c", DIGITS, "--methods", "linaer"], "Did you mean 'linear'?"),
+    ("compare.py", ["-c", DIGITS, "--seeds", "a"], "is not a list of whole numbers"),
+])
+def test_mistakes_are_one_line(name, arguments, message):
+    done = tool(name, *arguments)
+    error = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 1 and len(error) == 1 and message in error[0], done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["train.py", "eval.py", "infer.py", "compare.py", "demo.py", "convert_weights.py"])
+def test_help_is_there_and_quick_for_it_imports_no_paddle(name):
+    path = str(ROOT / "tools" / name)
+    code = (f"import runpy, sys\nsys.argv = ['x', '--help']\ntry:\n    runpy.run_path({path!r}, run_name='__main__')\n"
+            "except SystemExit as end:\n    assert not end.code\nassert 'paddle' not in sys.modules")
+    done = subprocess.run([sys.executable, "-c", code],
+                          cwd=ROOT / "tools", capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "."})
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout
+
+
+def test_compare_goes_on_where_it_was_stopped(tmp_path):
+    arguments = dict(config=ROOT / DIGITS, methods=["linear", "adaptformer"], folder=tmp_path, overrides=SHORT)
+    rows = compare.compare(seeds=[0], **arguments)
+    before = sorted(p.name for p in tmp_path.glob("digits-*/*"))
+    again = compare.compare(seeds=[0], **arguments)
+    assert sorted(p.name for p in tmp_path.glob("digits-*/*")) == before
+    assert [r["top1"] for r in rows] == [r["top1"] for r in again]
+    assert rows[0]["trained_parameters"] == 1930 and rows[1]["trained_parameters"] == 150922
+    pictures.comparison(rows, tmp_path / "comparison.png", "digits")
+    width, height = Image.open(tmp_path / "comparison.png").size
+    assert width > 800 and height > 400
+    assert "| linear" in (tmp_path / "comparison.md").read_text(encoding="utf-8")
+
+
+def test_means_and_deviations_of_a_method():
+    run = {"trained_parameters": 10, "parameters": 100, "file_bytes": 5, "images_per_second": 1.0, "seconds": 2.0,
+           "peak_memory_mb": 3.0}
+    row = compare.summarise("m", [{**run, "top1": t} for t in (50.0, 52.0, 54.0)])
+    assert (row["top1"], row["std"], row["share"]) == (52.0, 2.0, 0.1)
+    assert compare.cells(row)[1] == "52.00 ± 2.00"
+
+
+@pytest.mark.parametrize("path", sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("configs/**/*.yaml")
+                                        if not p.name.startswith("_") and "_base_" not in p.parts))
+def test_every_config_loads_and_says_how_to_run_it(path):
+    loaded = config.load(ROOT / path)
+    text = (ROOT / path).read_text(encoding="utf-8")
+    assert f"-c {path}" in text and "# Needs:" in text and "# Result:" in text and "@" not in text
+    assert config.parse(loaded.to_dict()) == loaded
+
+
+def test_a_method_without_a_config_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="Did you mean 'vpt'"):
+        compare.find_config(ROOT / DIGITS, "vtp")
