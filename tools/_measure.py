@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ctypes
+import statistics
 import sys
 import time
 from typing import Callable, Optional
@@ -11,7 +12,8 @@ def measure(step: Callable[[], float], steps: int, gpu_peak: Optional[Callable[[
     """Call `step` 1 + `steps` times; the first is not timed. `gpu_peak()` gives bytes where a GPU is measured.
 
     Returns:
-        seconds: of each step. peak_mib: of the process, from before the first step, or of the GPU.
+        seconds: median of a step; step_seconds: of each. peak_mib: of the process, from before the first step,
+        or of the GPU.
         step_mib: the same without what was there before the first step: the weights, the libraries.
     """
     before = gpu_peak() / 2**20 if gpu_peak else _forget_the_past()
@@ -22,7 +24,7 @@ def measure(step: Callable[[], float], steps: int, gpu_peak: Optional[Callable[[
         step()
         seconds.append(time.perf_counter() - start)
     peak = gpu_peak() / 2**20 if gpu_peak else _resident("VmHWM")
-    return {"seconds": seconds, "peak_mib": peak, "step_mib": peak - before}
+    return {"seconds": statistics.median(seconds), "step_seconds": seconds, "peak_mib": peak, "step_mib": peak - before}
 
 
 def _forget_the_past() -> float:

@@ -18,32 +18,42 @@ def benchmark(monkeypatch):
 
 def test_ratios_are_medians_of_the_rounds_own_ratios(benchmark):
     def runs(*seconds):
-        return [{"seconds": s, "peak_mib": 100 * s, "step_mib": 10.0, "images_per_second": 8 / s} for s in seconds]
+        return [{"batch": 8, "seconds": s, "peak_mib": 100 * s, "step_mib": 10.0, "images_per_second": 8 / s}
+                for s in seconds]
 
-    results = {benchmark.ADAPT: runs(1.0, 2.0, 3.0), benchmark.FULL: runs(2.0, 2.5, 5.0)}
-    text, ratios = benchmark.report(results, {name: {"batch": 8} for name in results}, {"import paddle": [1.0, 2.0]})
-    time, memory = ratios
+    part = benchmark.training
+    text, claims = benchmark.report(part, {part.ADAPT: runs(1.0, 2.0, 3.0), part.FULL: runs(2.0, 2.5, 5.0)})
+    time, memory = claims
     assert time["values"] == [0.5, 0.8, 0.6] and time["median"] == 0.6 and time["met"]
     assert memory["target"] == 0.55 and not memory["met"]
-    assert "| AdaptFormer | 8 | 4.00 (2.67-8.00) | 200 (100-300) | 10 (10-10) |" in text
-    assert "| import paddle | 1.50 (1.00-2.00) |" in text
+    assert "| AdaptFormer | 8 | 4.00 (2.67-8.00) | 200 (100-300) | 10 |" in text
+
+
+def test_a_claim_may_be_a_difference_or_a_number_of_its_own(benchmark):
+    part = benchmark.startup
+    results = {part.PADDLE: [{"seconds": 1.0}], part.OURS: [{"seconds": 1.5}], part.HELP: [{"seconds": 1.5}]}
+    over, help_ = benchmark.report(part, results)[1]
+    assert over["median"] == 0.5 and not over["met"]
+    assert help_["median"] == 1.5 and help_["met"]
 
 
 def test_it_runs_and_writes_json_and_markdown(tmp_path):
     done = subprocess.run(
         [sys.executable, str(TOOLS / "benchmark.py"), "--arch", "vit_micro_patch4_32", "--batch", "4", "--rounds", "1",
-         "--steps", "1", "--only", "AdaptFormer", "AdaptFormer, recompute", "--output", str(tmp_path)],
+         "--steps", "1", "--sides", "AdaptFormer", "AdaptFormer, recompute", "import paddle", "first batch of the demo",
+         "--output", str(tmp_path)],
         capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "the PyTorch side is left out" in done.stderr
-    told = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))
-    run, = told["results"]["AdaptFormer"]
+    told = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))["parts"]
+    run, = told["training"]["results"]["AdaptFormer"]
     assert run["seconds"] > 0 and len(run["step_seconds"]) == 1 and run["version"].startswith("paddle ")
-    assert [r["what"] for r in told["ratios"]] == ["step time, with recompute / without"]
+    assert [c["what"] for c in told["training"]["claims"]] == ["step time, with recompute / without"]
+    assert [c["what"] for c in told["startup"]["claims"]] == ["first batch of the demo, s"]
     assert (tmp_path / "benchmark.md").read_text(encoding="utf-8").strip() == done.stdout.strip()
 
 
 def test_an_unknown_side_is_named():
-    done = subprocess.run([sys.executable, str(TOOLS / "benchmark.py"), "--only", "AdaptFormers"],
+    done = subprocess.run([sys.executable, str(TOOLS / "benchmark.py"), "--sides", "AdaptFormers"],
                           capture_output=True, text=True)
     assert done.returncode == 2 and "'AdaptFormers' is unknown. Choose from: 'AdaptFormer'" in done.stderr

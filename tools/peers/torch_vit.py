@@ -73,7 +73,9 @@ def main():
         return float(loss.detach())
 
     peak = torch.cuda.max_memory_allocated if device == "cuda" else None
-    print(json.dumps({"version": f"torch {torch.__version__}", **measure(step, side["steps"], peak)}))
+    result = measure(step, side["steps"], peak)
+    print(json.dumps({"version": f"torch {torch.__version__}", "batch": side["batch"], **result,
+                      "images_per_second": side["batch"] / result["seconds"]}))
 
 
 main()
