@@ -10,7 +10,7 @@ from paddle import nn
 
 from . import assets, weights
 from .config import Config, Split, check_options, construct
-from .data import DATASETS, Loader, build_loader
+from .data import DATASETS, Loader, build_loader, holdout
 from .engine import checkpoint
 from .engine.amp import Precision
 from .engine.log import LOGGER, Curves, setup
@@ -45,12 +45,22 @@ def set_device(device: str) -> str:
 
 
 def dataset(split: Split, kind: str, seed: int):
-    """A data set: `kind` is "train" or "test", which `dataset.split` may change."""
+    """A data set: `kind` is "train" or "test", which `dataset.split` may change.
+
+    With `dataset.holdout: 0.1` training leaves a tenth of its data out; `split: holdout` is that tenth.
+    """
     options = dict(split.dataset)
     options.pop("batch_transform_ops", None)
-    transform = options.pop("transform_ops", None)
-    given = {"split": kind, **options}
-    return construct(DATASETS, given, f"DataLoader.{_side(kind)}.dataset", transform=transform, seed=seed)
+    transform, share = options.pop("transform_ops", None), options.pop("holdout", None)
+    part = options.pop("split", kind)
+    where = f"DataLoader.{_side(kind)}.dataset"
+    if part == holdout.PART and share is None:
+        raise ConfigError(f"{where}.split is {part}: set {where}.holdout to a share of the training data, such as 0.1")
+    given = {"split": "train" if part == holdout.PART else part, **options}
+    data = construct(DATASETS, given, where, transform=transform, seed=seed)
+    if share is not None and given["split"] == "train":
+        holdout.hold_out(data, share, part)
+    return data
 
 
 def loader(split: Split, kind: str, seed: int, data=None) -> Loader:
@@ -218,6 +228,22 @@ def class_names(config: Config) -> list[str]:
 
 def training(config: Config, name: str = "run") -> tuple[Job, Task]:
     """Everything `engine.train.train` needs, in a fresh folder output_dir/name/time."""
+    parts, built = _parts(config)
+    # Last, so that a mistake in the config leaves no empty folder behind.
+    g = config.Global
+    folder = checkpoint.fresh_folder(Path(g.output_dir) / name)
+    setup(folder / "train.log")
+    curves = Curves(folder / "vdl" if g.use_visualdl else None)
+    return Job(folder=folder, curves=curves, **parts), built
+
+
+def check(config: Config) -> None:
+    """Build all that training needs and let it go. Raises UserError for the mistakes that `training` would find."""
+    _parts(config)
+
+
+def _parts(config: Config) -> tuple[dict[str, Any], Task]:
+    """The fields of a Job that need no folder, and the task."""
     g = config.Global
     if g.epochs < 0 or g.update_freq < 1 or g.eval_interval < 0 or g.save_interval < 0 or g.seed < 0:
         raise ConfigError(f"Global: epochs {g.epochs}, eval_interval {g.eval_interval}, save_interval "
@@ -250,19 +276,16 @@ def training(config: Config, name: str = "run") -> tuple[Job, Task]:
     optimizer = build_optimizer(parameters, schedule, **options)
     precision = Precision(**vars(config.AMP))
     ema = EMA(parameters, config.EMA.decay) if config.EMA.decay is not None else None
-    parts = {"train_losses": entries(LOSSES, config.Loss.Train, "Loss.Train"),
-             "eval_losses": entries(LOSSES, config.Loss.Eval, "Loss.Eval"),
-             "train_metrics": entries(METRICS, config.Metric.Train, "Metric.Train"),
-             "eval_metrics": entries(METRICS, config.Metric.Eval, "Metric.Eval")}
-    # Last, so that a mistake in the config leaves no empty folder behind.
-    folder = checkpoint.fresh_folder(Path(g.output_dir) / name)
-    setup(folder / "train.log")
-    curves = Curves(folder / "vdl" if g.use_visualdl else None)
-    job = Job(built.adaptation, train_loader, eval_loader, **parts, optimizer=optimizer, schedule=schedule,
-              folder=folder, save=built.save, precision=precision, ema=ema, curves=curves, epochs=g.epochs,
-              seed=g.seed, update_freq=g.update_freq, print_batch_step=g.print_batch_step,
-              eval_interval=g.eval_interval, save_interval=g.save_interval, resume=resume)
-    return job, built
+    parts = {
+        "adaptation": built.adaptation, "train_loader": train_loader, "eval_loader": eval_loader,
+        "train_losses": entries(LOSSES, config.Loss.Train, "Loss.Train"),
+        "eval_losses": entries(LOSSES, config.Loss.Eval, "Loss.Eval"),
+        "train_metrics": entries(METRICS, config.Metric.Train, "Metric.Train"),
+        "eval_metrics": entries(METRICS, config.Metric.Eval, "Metric.Eval"),
+        "optimizer": optimizer, "schedule": schedule, "save": built.save, "precision": precision, "ema": ema,
+        "epochs": g.epochs, "seed": g.seed, "update_freq": g.update_freq, "print_batch_step": g.print_batch_step,
+        "eval_interval": g.eval_interval, "save_interval": g.save_interval, "resume": resume}
+    return parts, built
 
 
 def entries(choices: Mapping[str, Callable], given: list, where: str) -> list:

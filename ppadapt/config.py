@@ -180,6 +180,23 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return parse(tree, str(path))
 
 
+def values(option: str) -> tuple[str, list]:
+    """"A.b=1,2" -> ("A.b", [1, 2]): YAML values with commas between them.
+
+    Raises:
+        ConfigError: for another form.
+    """
+    key, equals, text = option.partition("=")
+    try:
+        listed = yaml.load(f"[{text}]", Loader=_Loader)
+    except yaml.YAMLError:
+        listed = None
+    if not equals or not key.strip() or not listed:
+        raise ConfigError(f"{option!r} is not of the form Section.key=value,value,... such as "
+                          "Tuning.bottleneck=1,4,16 (a text with ':' or ',' goes in quotes)")
+    return key.strip(), listed
+
+
 def parse(tree: Mapping[str, Any], source: str = "the config") -> Config:
     """Check plain data. Raises ConfigError as `load`."""
     tree = dict(tree)

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ppadapt import compare, config, pictures
-from ppadapt.errors import ConfigError
+from ppadapt import config
 
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = "configs/digits/vit_micro_adaptformer.yaml"
@@ -79,7 +78,9 @@ def test_resume_goes_on(trained, tmp_path):
     ("infer.py", ["-c", DIGITS], "Infer.infer_imgs is missing"),
     ("infer.py", ["-c", DIGITS, "-o", "Infer.infer_imgs=/nowhere", "-o", "Global.pretrained_model=x"], "/nowhere"),
     ("compare.py", ["-c", DIGITS, "--methods", "linaer"], "Did you mean 'linear'?"),
-    ("compare.py", ["-c", DIGITS, "--seeds", "a"], "is not a list of whole numbers"),
+    ("compare.py", ["-c", DIGITS, "--seeds", "a"], "neither how many (3 means 0,1,2) nor a list"),
+    ("compare.py", ["-c", DIGITS, "--methods", "adaptformer,linear", "--sweep", "Tuning.bottleneck=1,4"],
+     "linear, bottleneck=1: option of Tuning (LinearProbe): 'bottleneck' is unknown"),
 ])
 def test_mistakes_are_one_line(name, arguments, message):
     done = tool(name, *arguments)
@@ -99,28 +100,6 @@ def test_help_is_there_and_quick_for_it_imports_no_paddle(name):
     assert "usage:" in done.stdout
 
 
-def test_compare_goes_on_where_it_was_stopped(tmp_path):
-    arguments = dict(config=ROOT / DIGITS, methods=["linear", "adaptformer"], folder=tmp_path, overrides=SHORT)
-    rows = compare.compare(seeds=[0], **arguments)
-    before = sorted(p.name for p in tmp_path.glob("digits-*/*"))
-    again = compare.compare(seeds=[0], **arguments)
-    assert sorted(p.name for p in tmp_path.glob("digits-*/*")) == before
-    assert [r["top1"] for r in rows] == [r["top1"] for r in again]
-    assert rows[0]["trained_parameters"] == 1930 and rows[1]["trained_parameters"] == 150922
-    pictures.comparison(rows, tmp_path / "comparison.png", "digits")
-    width, height = Image.open(tmp_path / "comparison.png").size
-    assert width > 800 and height > 400
-    assert "| linear" in (tmp_path / "comparison.md").read_text(encoding="utf-8")
-
-
-def test_means_and_deviations_of_a_method():
-    run = {"trained_parameters": 10, "parameters": 100, "file_bytes": 5, "images_per_second": 1.0, "seconds": 2.0,
-           "peak_memory_mb": 3.0}
-    row = compare.summarise("m", [{**run, "top1": t} for t in (50.0, 52.0, 54.0)])
-    assert (row["top1"], row["std"], row["share"]) == (52.0, 2.0, 0.1)
-    assert compare.cells(row)[1] == "52.00 ± 2.00"
-
-
 @pytest.mark.parametrize("path", sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("configs/**/*.yaml")
                                         if not p.name.startswith("_") and "_base_" not in p.parts))
 def test_every_config_loads_and_says_how_to_run_it(path):
@@ -128,8 +107,3 @@ def test_every_config_loads_and_says_how_to_run_it(path):
     text = (ROOT / path).read_text(encoding="utf-8")
     assert f"-c {path}" in text and "# Needs:" in text and "# Result:" in text and "@" not in text
     assert config.parse(loaded.to_dict()) == loaded
-
-
-def test_a_method_without_a_config_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="Did you mean 'vpt'"):
-        compare.find_config(ROOT / DIGITS, "vtp")

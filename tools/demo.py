@@ -17,7 +17,7 @@ def main():
     here, folder = Path(__file__).resolve().parent.parent, Path(args.folder)
     config = here / "configs/digits/vit_micro_adaptformer.yaml"
     rows = compare.compare(config, ["linear", "adaptformer"], [0], folder, [f"Global.epochs={args.epochs}"])
-    run_folder = Path(rows[1]["runs"][0]["folder"])
+    run_folder = folder / rows[1]["runs"][0]["folder"]
     test, probabilities = experiment.predict_test(run_folder, 32)
     picture = folder / "predictions.png"
     pictures.predictions([test.image(i) for i in range(32)], test.labels[:32], probabilities, test.classes, picture,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import multiprocessing
 import os
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -44,6 +46,7 @@ class Dataset:
 
     classes: list[str]
     labels: np.ndarray
+    per_image: ClassVar[tuple[str, ...]] = ("images", "labels")  # attributes that hold one entry per image
 
     def __init__(self, split: str = "train", transform: list | Compose | None = None, seed: int = 0,
                  on_error: str = "raise", limit: int | None = None) -> None:
@@ -70,6 +73,23 @@ class Dataset:
     def name(self, i: int) -> str:
         """What to call image ``i`` in a message: its file, or its place."""
         return f"{type(self).__name__} {self.split} image {i}"
+
+    def content(self, i: int) -> bytes:
+        """What image ``i`` is, in bytes, for `digest`."""
+        return self.image(i).tobytes()
+
+    def digest(self) -> str:
+        """sha256 of the images, labels and classes: the same wherever the files lie."""
+        sha = hashlib.sha256(repr((self.classes, self.labels.tolist())).encode())
+        for i in range(len(self)):
+            sha.update(hashlib.sha256(self.content(i)).digest())
+        return sha.hexdigest()
+
+    def select(self, rows: np.ndarray) -> None:
+        """Keep these images only, in place."""
+        for name in self.per_image:
+            values = getattr(self, name)
+            setattr(self, name, values[rows] if isinstance(values, np.ndarray) else [values[row] for row in rows])
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from .errors import DataError
 TRAIN = 1297
 
 
+@lru_cache(maxsize=1)
 def _read() -> np.ndarray:
     """float64 [1797, 65]: the 64 pixels of a digit and its label.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -33,9 +34,16 @@ class _Files(Dataset):
     """Images that are decoded when asked for."""
 
     paths: list[Path]
+    per_image: ClassVar = ("paths", "labels")
 
     def image(self, i: int) -> np.ndarray:
         return decode_image(self.paths[i])
+
+    def content(self, i: int) -> bytes:
+        try:
+            return self.paths[i].read_bytes()
+        except OSError:
+            return b""
 
     def name(self, i: int) -> str:
         return str(self.paths[i])

@@ -8,10 +8,11 @@
 from .adapter_file import load_adapter, save_adapter
 from .authors import infer_name, infer_tuning, split_tuned, to_authors
 from .checkpoint import RawCheckpoint
-from .convert import Converted, is_tuned, load_weights, to_ours
+from .convert import Converted, is_tuned, to_ours
 from .errors import UnsafeCheckpointError, WeightsError
 from .files import read_file
 from .merge import Report, compact, digest, merge
+from .once import load_weights, reading_once
 from .paddle_file import save_pdparams
 from .pos_embed import resize_pos_embed
 from .safetensors_file import save_safetensors
@@ -20,6 +21,6 @@ from .torch_write import write_torch
 __all__ = [
     "Converted", "RawCheckpoint", "Report", "UnsafeCheckpointError", "WeightsError", "compact", "digest",
     "infer_name", "infer_tuning", "is_tuned", "load_adapter", "load_weights", "merge", "read_file",
-    "resize_pos_embed", "save_adapter", "save_pdparams", "save_safetensors", "split_tuned", "to_authors",
-    "to_ours", "write_torch",
+    "reading_once", "resize_pos_embed", "save_adapter", "save_pdparams", "save_safetensors", "split_tuned",
+    "to_authors", "to_ours", "write_torch",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +11,6 @@ import numpy as np
 
 from .checkpoint import RawCheckpoint
 from .errors import WeightsError
-from .files import read_file
 from .layouts import LAYOUTS, TUNED, drop_reason, linear, recognise, same, stored_as_torch, strip_prefix
 
 BLOCK_LAYERS = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
@@ -49,11 +47,6 @@ class Converted:
 def is_tuned(name: str) -> bool:
     """True for our names of what training on a task makes: adapters, prompts, the BatchNorm head."""
     return bool(_TUNED.fullmatch(name))
-
-
-def load_weights(path: str | os.PathLike) -> Converted:
-    """`to_ours(read_file(path))`. Raises WeightsError, UnsafeCheckpointError."""
-    return to_ours(read_file(path))
 
 
 def to_ours(raw: RawCheckpoint) -> Converted:

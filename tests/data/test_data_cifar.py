@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ppadapt.data import DATASETS, DataError
+from ppadapt.data import DATASETS, DataError, cifar
 from ppadapt.data.cifar import read_batch
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -136,3 +136,12 @@ def test_batches_of_numpy_1_and_2_read_alike():
         batch = read_batch(text.replace(b"numpy.core.multiarray", module), "x")
         assert batch["data"].tolist() == [0, 1, 2, 3, 4, 5]
         assert batch["n"] == 3
+
+
+def test_an_archive_is_decoded_once_for_all_that_share_it(tmp_path, monkeypatch):
+    folder = make_cifar10(tmp_path)
+    opened = []
+    monkeypatch.setattr(cifar, "_read_files", lambda *a, read=cifar._read_files: opened.append(a) or read(*a))
+    a, b, _ = (DATASETS["CIFAR10"](split, root=folder, limit=2) for split in ("train", "train", "test"))
+    assert len(opened) == 1
+    assert np.shares_memory(a.images, b.images)
