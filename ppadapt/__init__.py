@@ -1,7 +1,7 @@
 """AdaptFormer for PaddlePaddle: many tasks on one frozen vision transformer.
 
     import ppadapt
-    network = ppadapt.vit("vit_micro_patch4_32", pretrained=True)
+    network = ppadapt.network("vit_micro_patch4_32", pretrained=True)
     head = ppadapt.heads.batchnorm_linear(network.embed_dim, 10)
     adaptation = ppadapt.attach(network, ppadapt.AdaptFormer(bottleneck=64), head=head)
     adaptation.train()
@@ -16,7 +16,8 @@ _METHODS = ("AdaptFormer", "VPT", "LinearProbe", "FullFineTuning", "Houlsby", "P
             "BitFit", "LayerNormTuning", "Convpass", "RepAdapter", "LastBlocks")
 _PUBLIC = {
     **dict.fromkeys(_METHODS, "tuning"), "attach": "tuning", "Adaptation": "tuning", "Method": "tuning",
-    "Anatomy": "models.anatomy", "vit": "build", "heads": "models.heads", "UserError": "errors",
+    "Anatomy": "models.anatomy", "anatomy_of": "models.families", "network": "networks", "vit": "networks",
+    "heads": "models.heads", "UserError": "errors",
 }
 __all__ = sorted(_PUBLIC)
 

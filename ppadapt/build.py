@@ -8,7 +8,7 @@ from typing import Any, Callable, Mapping, Optional
 import paddle
 from paddle import nn
 
-from . import assets, weights
+from . import weights
 from .config import Config, Split, check_options, construct
 from .data import DATASETS, Loader, build_loader, holdout
 from .engine import checkpoint
@@ -19,8 +19,9 @@ from .engine.metrics import METRICS
 from .engine.optim import EMA, Schedule, build_optimizer
 from .engine.train import Job
 from .errors import ConfigError, choose
+from .models.families import anatomy_of
 from .models.heads import HEADS
-from .models.vit import VITS
+from .networks import network_and_report
 from .tuning import METHODS, Adaptation, attach
 
 KEEP_HEAD = "Pretrained"
@@ -83,52 +84,7 @@ def network(config: Config, class_num: int) -> tuple[nn.Layer, Optional[weights.
     keep = arch.head == KEEP_HEAD
     if keep and arch.pretrained in (None, False):
         raise ConfigError(f"Arch.head: {KEEP_HEAD} takes the classifier of Arch.pretrained, which is not given")
-    return _network(arch.name, arch.pretrained, class_num if keep else 0, **arch.options)
-
-
-def vit(name: str, pretrained: Any = None, class_num: int = 0, **options: Any) -> nn.Layer:
-    """A ViT by name, with its weights.
-
-    Args:
-        name: one of `models.vit.VITS`. pretrained: a path, True for the weights that ship, or None.
-        class_num: 0 leaves the classifier out, and the file's, if any, is not taken.
-        options: of `VisionTransformer`.
-
-    Raises:
-        ConfigError, weights.WeightsError: in one line, for a name, option or file that does not fit.
-    """
-    return _network(name, pretrained, class_num, **options)[0]
-
-
-def _network(name: str, pretrained: Any, class_num: int, **options: Any) -> tuple[nn.Layer, Optional[weights.Report]]:
-    net = construct(VITS, {"name": name, **options}, "Arch", class_num=class_num)
-    if pretrained in (None, False):
-        return net, None
-    path = assets.pretrained(name) if pretrained is True else Path(pretrained)
-    if not path.is_file():
-        raise ConfigError(f"Arch.pretrained {path} does not exist. Give the path of a weight file (.pdparams, .pth, "
-                          ".safetensors, .npz), True for the weights that ship, or null for random ones")
-    return net, load_pretrained(net, path, new=() if class_num else ("head.*",))
-
-
-def load_pretrained(net: nn.Layer, path: Path, new: tuple[str, ...] = ()) -> weights.Report:
-    """Put a weight file of any known layout into a network.
-
-    `new` are patterns of names that start anew. A missing `fc_norm` is new too: a network that was pretrained
-    with a class token has none (the authors train it silently; here the report says so).
-
-    Raises:
-        weights.WeightsError: when anything else is missing, unexpected or of another shape.
-    """
-    shapes = {n: tuple(p.shape) for n, p in net.named_parameters()}
-    converted = weights.load_weights(path)
-    new = (*new, *(n for n in shapes if n.startswith("fc_norm.") and n not in converted.tensors))
-    arrays, report = weights.merge(converted.tensors, shapes, new=new, file=str(path))
-    report.raise_if_incomplete()
-    for name, parameter in net.named_parameters():
-        if name in arrays:
-            parameter.set_value(arrays[name])
-    return report
+    return network_and_report(arch.name, arch.pretrained, class_num if keep else 0, **arch.options)
 
 
 def methods(tuning: Any) -> list:
@@ -203,9 +159,10 @@ def task(config: Config, classes: list[str]) -> Task:
                           "remove class_num, or choose the data that fits")
     paddle.seed(config.Global.seed)
     net, report = network(config, class_num)
-    head = None if config.Arch.head == KEEP_HEAD else HEADS[config.Arch.head](net.embed_dim, class_num)
+    anatomy = anatomy_of(net)
+    head = None if config.Arch.head == KEEP_HEAD else HEADS[config.Arch.head](anatomy.feature_dim(net), class_num)
     chosen = methods(config.Tuning)
-    new = () if report is None else [n for n in report.new if not n.startswith("head.")]
+    new = () if report is None else [n for n in report.new if not anatomy.answers(n)]
     adaptation = attach(net, *chosen, head=head, also_train=new)
     built = Task(config, adaptation, classes, report)
     frozen = len(adaptation.trained) < len(list(net.named_parameters()))

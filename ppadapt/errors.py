@@ -13,8 +13,11 @@ class ConfigError(UserError):
     """A config that does not say something we can build."""
 
 
-def choose(what: str, given: object, choices: Iterable[str]) -> str:
-    """The sentence for a name that is not one of `choices`, with the nearest one."""
+def choose(what: str, given: object, choices: Iterable[str], listed: str = "") -> str:
+    """The sentence for a name that is not one of `choices`, with the nearest one.
+
+    `listed` is said in the place of the choices where they are too many.
+    """
     names = [str(name) for name in choices]
     lower = {name.lower(): name for name in names}
     word = str(given).lower()
@@ -22,4 +25,4 @@ def choose(what: str, given: object, choices: Iterable[str]) -> str:
     if not near and word:  # "mixup" is what people call MixupOperator
         near = [name for name in lower if name.startswith(word)]
     hint = f" Did you mean {lower[near[0]]!r}?" if near else ""
-    return f"{what} {given!r} is unknown.{hint} Choose from: {', '.join(names) or '(nothing)'}."
+    return f"{what} {given!r} is unknown.{hint} Choose from: {listed or ', '.join(names) or '(nothing)'}."

@@ -1,9 +1,10 @@
 """Where a transformer keeps its parts, so that a tuning method can attach to a network it did not write."""
 from __future__ import annotations
 
+import fnmatch
 import math
 from dataclasses import dataclass, field
-from typing import Mapping, NamedTuple
+from typing import Mapping, NamedTuple, Union
 
 from paddle import nn
 
@@ -18,9 +19,18 @@ class Part(NamedTuple):
     count: int = 1
 
 
-def _vit_linears() -> dict[str, Part]:
-    return {**{name: Part("attn.qkv", i, 3) for i, name in enumerate("qkv")},
-            "proj": Part("attn.proj"), "fc1": Part("mlp.fc1"), "fc2": Part("mlp.fc2")}
+# One of several parts, where blocks differ: the first that a block has.
+Parts = Union[Part, tuple[Part, ...]]
+
+
+def fused_linears(qkv: str = "attn.qkv", proj: str = "attn.proj", mlp: str = "mlp") -> dict[str, Parts]:
+    """The Linears of a block whose q, k and v are one matrix."""
+    return {**{name: Part(qkv, i, 3) for i, name in enumerate("qkv")}, **output_linears(proj, mlp)}
+
+
+def output_linears(proj: str = "attn.proj", mlp: str = "mlp") -> dict[str, Parts]:
+    """The Linears of a block but q, k and v."""
+    return {"proj": Part(proj), "fc1": Part(f"{mlp}.fc1"), "fc2": Part(f"{mlp}.fc2")}
 
 
 @dataclass(frozen=True)
@@ -31,19 +41,25 @@ class Anatomy:
     that is what hooks see.
 
     Args:
-        blocks: path of the list of blocks, seen from the network.
+        blocks: path of the list of blocks, seen from the network. A `*` stands for anything in a name:
+            `layers.*.blocks` are the blocks of all stages, in order.
         norm1: the layer that reads the residual stream before the attention, seen from a block.
         attn: the attention, seen from a block. What it returns is added to the residual stream.
-        branch_in: the layer that reads the residual stream before the MLP, seen from a block.
+        branch_in: the layer that reads the residual stream before the MLP, seen from a block; its weight's
+            first dimension is the stream's.
         mlp: the MLP, seen from a block.
         branch_out: the layer whose output is added back to the residual stream, seen from a block. It may
             serve the attention too: what counts is its first call after `branch_in`.
-        linears: the Linears of a block by what they compute: q, k, v, proj, fc1, fc2.
+        linears: the Linears of a block by what they compute: q, k, v, proj, fc1, fc2; those are left out that
+            are not reached by calling them.
         patches: the layer that makes tokens of images, seen from the network.
         stem: the convolution in it, seen from the network.
         norms: the norms after the last block, seen from the network; those count that are there.
+        features: a layer with as many channels as what the head reads; empty: the last of `norms`.
         head: path of the classifier, seen from the network.
+        head_twins: further classifiers, averaged with the head; a new head brings each a twin of its own.
         head_extra: names beside the head that belong to it (they start anew with a new head).
+        without: what does not work on this network, and why: names of tuning methods, and "recompute".
     """
 
     blocks: str = "blocks"
@@ -52,20 +68,40 @@ class Anatomy:
     branch_in: str = "norm2"
     mlp: str = "mlp"
     branch_out: str = "drop_path"
-    linears: Mapping[str, Part] = field(default_factory=_vit_linears)
+    linears: Mapping[str, Parts] = field(default_factory=fused_linears)
     patches: str = "patch_embed"
     stem: str = "patch_embed.proj"
     norms: tuple[str, ...] = ("norm", "fc_norm")
+    features: str = ""
     head: str = "head"
+    head_twins: tuple[str, ...] = ()
     head_extra: tuple[str, ...] = ("fc_norm",)
+    without: Mapping[str, str] = field(default_factory=dict)
 
     def block_list(self, network: nn.Layer) -> list[nn.Layer]:
         """The blocks in order. Raises UserError with the path when the network has none there."""
-        return list(find(network, self.blocks))
+        return [block for blocks in find_all(network, self.blocks) for block in blocks.children()]
 
     def width(self, block: nn.Layer) -> int:
         """Channels D of the residual stream in a block."""
         return find(block, self.branch_in).weight.shape[0]
+
+    def part(self, block: nn.Layer, name: str) -> Part:
+        """The Linear of this block that computes `name`, one of `linears`."""
+        parts = self.linears[name]
+        parts = (parts,) if isinstance(parts, Part) else parts
+        paths = {path for path, _ in block.named_sublayers()}
+        return next((part for part in parts if part.path in paths), parts[0])
+
+    def feature_dim(self, network: nn.Layer) -> int:
+        """Channels of the features [N, D] that the head reads."""
+        if self.features:
+            return find(network, self.features).weight.shape[0]
+        norms = self.final_norms(network)
+        if not norms:
+            raise UserError(f"{type(network).__name__} has none of {', '.join(self.norms)} after its blocks, so that "
+                            "the width of its features is not known. Say where its last norm is: Anatomy(norms=...)")
+        return norms[-1][1].weight.shape[0]
 
     def final_norms(self, network: nn.Layer) -> list[tuple[str, nn.Layer]]:
         """The norms after the last block, with their paths."""
@@ -93,10 +129,25 @@ class Anatomy:
 
     def is_head(self, name: str) -> bool:
         """Whether the parameter or buffer `name` belongs to the classifier."""
-        return name.startswith(tuple(f"{part}." for part in (self.head, *self.head_extra)))
+        return name.startswith(tuple(f"{part}." for part in (self.head, *self.head_twins, *self.head_extra)))
+
+    def answers(self, name: str) -> bool:
+        """Whether the parameter `name` is of the head or its twins, which always train."""
+        return name.startswith(tuple(f"{part}." for part in (self.head, *self.head_twins)))
 
 
 VIT = Anatomy()
+
+
+def find_all(layer: nn.Layer, pattern: str) -> list[nn.Layer]:
+    """The sublayers at a dotted path that may have `*` in its names. Raises UserError where there is none."""
+    found = [layer]
+    for step in pattern.split("."):
+        below = [child for one in found for name, child in one.named_children() if fnmatch.fnmatchcase(name, step)]
+        if not below:
+            raise _not_there(found[0], step, pattern)
+        found = below
+    return found
 
 
 def find(layer: nn.Layer, path: str) -> nn.Layer:
@@ -104,7 +155,11 @@ def find(layer: nn.Layer, path: str) -> nn.Layer:
     for step in path.split("."):
         below = dict(layer.named_children())
         if step not in below:
-            raise UserError(f"{type(layer).__name__} has no layer {step!r} (path {path!r}); "
-                            f"it has: {', '.join(below) or 'none'}. Say where it is with an Anatomy")
+            raise _not_there(layer, step, path)
         layer = below[step]
     return layer
+
+
+def _not_there(layer: nn.Layer, step: str, path: str) -> UserError:
+    return UserError(f"{type(layer).__name__} has no layer {step!r} (path {path!r}); it has: "
+                     f"{', '.join(dict(layer.named_children())) or 'none'}. Say where it is with an Anatomy")

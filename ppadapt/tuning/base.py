@@ -19,7 +19,8 @@ from paddle import nn
 
 from ..cpu import keep_small_apart
 from ..errors import UserError
-from ..models.anatomy import VIT, Anatomy, find
+from ..models.anatomy import Anatomy, find
+from ..models.families import anatomy_of
 from ..weights import digest
 from .frozen import prepare_frozen
 
@@ -200,18 +201,22 @@ class Adaptation:
                 f"{len(self.trained)} tensors: {_some(shorten(self.trained))}")
 
     def _buffers(self) -> dict[str, paddle.Tensor]:
-        changing = {id(b) for layer in _fully_trained(self.network) for b in layer.buffers()}
-        return {n: b for n, b in self.network.named_buffers() if id(b) in changing}
+        """What changes without a gradient. Tables of indices never do."""
+        changing = {id(t) for layer in _fully_trained(self.network)
+                    for t in (*layer.buffers(), *running_statistics(layer).values())}
+        everything = {**dict(self.network.named_buffers()), **running_statistics(self.network)}
+        return {n: t for n, t in everything.items() if id(t) in changing and "int" not in _dtype_name(t)}
 
 
-def attach(network: nn.Layer, *methods: Method, anatomy: Anatomy = VIT, head: nn.Layer | None = None,
+def attach(network: nn.Layer, *methods: Method, anatomy: Anatomy | None = None, head: nn.Layer | None = None,
            also_train: Iterable[str] = (), cheap: bool = True) -> Adaptation:
     """Attach tuning methods to a network, in place, and freeze the rest.
 
     Args:
         network: any `nn.Layer` of plain transformer blocks.
         methods: one or more; VPT and AdaptFormer may go together.
-        anatomy: where the network keeps its parts; the default fits ViTs with PaddleClas's names.
+        anatomy: where the network keeps its parts; None: known for our networks and PaddleClas's, else that of a
+            ViT with the usual names.
         head: a new classifier in the place of the network's own.
         also_train: patterns of names (`fc_norm.*`) that train beside what the methods and the head train:
             weights the pretrained checkpoint does not have.
@@ -222,6 +227,8 @@ def attach(network: nn.Layer, *methods: Method, anatomy: Anatomy = VIT, head: nn
     """
     if not methods:
         raise TuningError("attach needs at least one tuning method")
+    anatomy = anatomy_of(network) if anatomy is None else anatomy
+    _check_fit(network, methods, anatomy)
     before = {n for n, _ in network.named_parameters()}
     for method in methods:
         method.attach(network, anatomy)
@@ -230,12 +237,17 @@ def attach(network: nn.Layer, *methods: Method, anatomy: Anatomy = VIT, head: nn
     if unclaimed:
         raise TuningError(f"nobody says whether these train: {_some(unclaimed)}")
     if head is not None:
-        owner, _, name = anatomy.head.rpartition(".")
-        setattr(find(network, owner) if owner else network, name, head)
+        for path in (anatomy.head, *anatomy.head_twins):
+            owner, _, name = path.rpartition(".")
+            setattr(find(network, owner) if owner else network, name,
+                    head if path == anatomy.head else copy.deepcopy(head))
     patterns = tuple(also_train)
     trained = []
+    statistics = {id(t) for t in running_statistics(network).values()}
     for name, parameter in network.named_parameters():
-        trains = (name.startswith(anatomy.head + ".") or any(m.trains(name) for m in methods)
+        if id(parameter) in statistics:
+            continue
+        trains = (anatomy.answers(name) or any(m.trains(name) for m in methods)
                   or any(fnmatch.fnmatchcase(name, p) for p in patterns))
         parameter.stop_gradient = not trains
         if trains:
@@ -248,6 +260,15 @@ def attach(network: nn.Layer, *methods: Method, anatomy: Anatomy = VIT, head: nn
     return adaptation
 
 
+def _check_fit(network: nn.Layer, methods: Sequence[Method], anatomy: Anatomy) -> None:
+    """Raises TuningError for a method that this network does not allow, saying why and which it does."""
+    for method in methods:
+        name = type(method).__name__
+        if name in anatomy.without:
+            raise TuningError(f"{name} does not fit {type(network).__name__}: {anatomy.without[name]}. Not supported "
+                              f"there: {', '.join(anatomy.without)}; every other method is")
+
+
 def shorten(names: Sequence[str]) -> list[str]:
     """Names that differ in the number of the block only, as one: blocks.*.adaptmlp.up_proj.weight."""
     folded: dict[str, list[str]] = {}
@@ -256,9 +277,22 @@ def shorten(names: Sequence[str]) -> list[str]:
     return [one if len(those) > 1 else those[0] for one, those in folded.items()]
 
 
+def is_batch_norm(layer: nn.Layer) -> bool:
+    """Whether it is one of Paddle's, which keep their running mean and variance among the parameters."""
+    return isinstance(layer, nn.layer.norm._BatchNormBase)
+
+
+def running_statistics(network: nn.Layer) -> dict[str, paddle.Tensor]:
+    """The running means and variances of Paddle's BatchNorms, by name: never trained, changed in train mode."""
+    return {f"{path}.{name}" if path else name: getattr(layer, name)
+            for path, layer in network.named_sublayers(include_self=True) if is_batch_norm(layer)
+            for name in ("_mean", "_variance")}
+
+
 def _fully_trained(layer: nn.Layer) -> Iterable[nn.Layer]:
     """The topmost layers of which every parameter trains (a layer without parameters is not one)."""
-    flags = [not p.stop_gradient for p in layer.parameters()]
+    statistics = {id(t) for t in running_statistics(layer).values()}
+    flags = [not p.stop_gradient for p in layer.parameters() if id(p) not in statistics]
     if flags and all(flags):
         yield layer
     elif any(flags):

@@ -8,14 +8,19 @@ from __future__ import annotations
 from paddle import nn
 
 from ..models.anatomy import Anatomy
-from .base import Method
+from .base import Method, is_batch_norm
 
 
 class BitFit(Method):
-    """Every bias of the network trains. It has no options."""
+    """Every bias of the network trains, but those of BatchNorms: Paddle gives them no gradient while the weight
+    beside them is frozen. It has no options.
+    """
+
+    def __init__(self):
+        self._skipped: frozenset[str] = frozenset()
 
     def attach(self, network: nn.Layer, anatomy: Anatomy) -> None:
-        pass
+        self._skipped = frozenset(f"{path}.bias" for path, layer in network.named_sublayers() if is_batch_norm(layer))
 
     def trains(self, name: str) -> bool:
-        return name.endswith("bias")  # also the q_bias and v_bias of BEiT and its kin
+        return name.endswith("bias") and name not in self._skipped  # also Swin v2's q_bias and v_bias

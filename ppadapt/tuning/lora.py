@@ -79,7 +79,7 @@ class LoRA(Method):
 def _linear(block: nn.Layer, anatomy: Anatomy, target: str) -> tuple[Part, nn.Linear]:
     if target not in anatomy.linears:
         raise TuningError(f"LoRA target {target!r} is not among this network's: {', '.join(anatomy.linears)}")
-    part = anatomy.linears[target]
+    part = anatomy.part(block, target)
     layer = find(block, part.path)
     if not isinstance(layer, nn.Linear):
         raise TuningError(f"LoRA target {target!r} is a {type(layer).__name__} in this network: it must be a Linear")

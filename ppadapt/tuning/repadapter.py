@@ -77,7 +77,7 @@ class RepAdapter(Method):
         places = [("repadapter_attn", "qkv")] + [("repadapter_mlp", ("fc1",))] * self.mlp
         for _, block in choose_blocks(network, anatomy, self.blocks):
             for name, targets in places:
-                paths = dict.fromkeys(anatomy.linears[target].path for target in targets)
+                paths = dict.fromkeys(anatomy.part(block, target).path for target in targets)
                 yield block, name, [find(block, path) for path in paths]
 
 

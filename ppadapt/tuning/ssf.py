@@ -49,7 +49,8 @@ def _operations(network: nn.Layer, anatomy: Anatomy) -> Iterator[tuple[nn.Layer,
     """Each layer that owns ScaleShifts, with the operations they follow."""
     blocks = anatomy.block_list(network)
     for block in blocks:
-        paths = [anatomy.norm1, anatomy.branch_in, *dict.fromkeys(part.path for part in anatomy.linears.values())]
+        paths = [anatomy.norm1, anatomy.branch_in,
+                 *dict.fromkeys(anatomy.part(block, name).path for name in anatomy.linears)]
         yield block, {path.replace(".", "_"): find(block, path) for path in paths}
     outside = {anatomy.stem: find(network, anatomy.stem), **dict(anatomy.final_norms(network))}
     yield network, {path.replace(".", "_"): layer for path, layer in outside.items()}

@@ -1,0 +1,189 @@
+"""What every tuning method promises, on every family of PaddleClas's networks, small and random."""
+import copy
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+from paddle import nn
+from test_contract_methods import CASES, methods_of, shake
+from zoo_networks import CLASSES, TINY, tiny
+
+from ppadapt.models.anatomy import find
+from ppadapt.models.families import FAMILIES
+from ppadapt.models.heads import batchnorm_linear, head_linear
+from ppadapt.tuning import METHODS, LinearProbe, TuningError, attach
+from ppadapt.tuning.recompute import recompute_blocks
+from ppadapt.weights import load_adapter, save_adapter
+
+pytest.importorskip("paddleclas", reason="PaddleClas is not installed: it needs Python <= 3.11")
+FAMILY = {family.title: family for family in FAMILIES}
+# One case for each method, and those that reach what the first does not.
+OPTIONS = ("adaptformer_sequential", "adaptformer_last_block", "lora_everywhere", "repadapter_attention")
+ZOO_CASES = [*{sections[-1][0]: case for case, sections in reversed(CASES.items()) if len(sections) == 1}.values(),
+             *OPTIONS]
+EVERY_FAMILY = pytest.mark.parametrize("title", TINY)
+
+
+@functools.lru_cache(maxsize=1)
+def original(title):
+    """The network of a family with nothing at zero or one: LayerNorms, biases, LayerScale and all."""
+    network = tiny(title)
+    network.eval()
+    draw = np.random.RandomState(0)
+    for parameter in network.parameters():
+        noise = draw.normal(0, 0.1, parameter.shape).astype("float32")
+        parameter.set_value(parameter.numpy() + noise)
+    return network
+
+
+def adapt(title, case, head=batchnorm_linear, cheap=True):
+    network = copy.deepcopy(original(title))
+    paddle.seed(1)
+    new = head(FAMILY[title].anatomy.feature_dim(network), CLASSES) if head else None
+    return attach(network, *methods_of(case), head=new, cheap=cheap)
+
+
+def images(title):
+    size = TINY[title].image
+    return paddle.to_tensor(np.random.RandomState(2).normal(size=(4, 3, size, size)).astype("float32"))
+
+
+def logits(network, title):
+    network.eval()
+    with paddle.no_grad():
+        return network(images(title)).numpy()
+
+
+def gradients(adaptation, title):
+    nn.functional.cross_entropy(adaptation(images(title)), paddle.to_tensor([0, 1, 2, 3])).backward()
+    return {n: p.grad.numpy() for n, p in adaptation.parameters().items() if p.grad is not None}
+
+
+def unsupported(title, case):
+    """Whether the family's own words exclude a method of this case."""
+    anatomy = FAMILY[title].anatomy
+    return any(name in anatomy.without or name == "LoRA" and set(options.get("targets", "qv")) - set(anatomy.linears)
+               for name, options in CASES[case])
+
+
+@pytest.mark.parametrize("title,case", [(title, case) for title in TINY for case in ZOO_CASES])
+def test_the_contract(title, case):
+    network = original(title)
+    if unsupported(title, case):
+        with pytest.raises(TuningError, match="does not fit .*: .*every other|is not among this network's: "):
+            adapt(title, case)
+        return
+    before = {n: p.numpy() for n, p in network.named_parameters()}
+
+    plain = adapt(title, case, head=None)  # renames and changes nothing
+    after = {n: p.numpy() for n, p in plain.network.named_parameters()}
+    assert set(after) - set(before) == set(plain.new)
+    assert all(np.array_equal(after[name], value) for name, value in before.items())
+    change = np.abs(logits(plain.network, title) - logits(network, title)).max()
+    assert change < 1e-6 if all(m.keeps_output for m in plain.methods) else change > 1e-7
+
+    adaptation = adapt(title, case)  # trains what it names, and nothing else
+    frozen, start = adaptation.frozen_digest(), adaptation.state()
+    optimizer = paddle.optimizer.Adam(1e-2, parameters=list(adaptation.parameters().values()))
+    for _ in range(3):
+        optimizer.clear_grad()
+        adaptation.train()
+        found = gradients(adaptation, title)
+        optimizer.step()
+    assert set(found) == set(adaptation.trained) - set(FAMILY[title].unused)
+    assert {n for n, p in adaptation.network.named_parameters() if p.grad is not None} == set(found)
+    assert adaptation.frozen_digest() == frozen
+    still = [n for n in found if np.array_equal(adaptation.state()[n], start[n])]
+    assert not [n for n in still if not n.startswith(TINY[title].idle)]
+    shake(adaptation, adaptation.trained, 0.1)
+
+    expected = logits(adaptation, title)  # is its tuned state
+    other = adapt(title, case)
+    other.load_state(adaptation.state())
+    np.testing.assert_array_equal(logits(other, title), expected)
+
+    if any(method.unmergeable for method in adaptation.methods):  # merges, or says why not
+        with pytest.raises(TuningError, match="cannot be merged"):
+            adaptation.merge()
+    elif any(case.startswith(method) for method in TINY[title].no_bias):
+        with pytest.raises(TuningError, match="has no bias to take"):
+            adaptation.merge()
+    else:
+        merged = adaptation.merge()
+        fresh = attach(copy.deepcopy(network), LinearProbe(), head=batchnorm_linear(
+            FAMILY[title].anatomy.feature_dim(network), CLASSES)).network
+        assert merged.state_dict().keys() == fresh.state_dict().keys()
+        fresh.set_state_dict(merged.state_dict())
+        np.testing.assert_allclose(logits(fresh, title), expected, rtol=0, atol=1e-4)
+
+
+@EVERY_FAMILY
+def test_what_is_frozen_costs_less_and_changes_no_gradient(title):
+    cheap, plain = (branches(title, cheap=cheap) for cheap in (True, False))
+    found, expected = gradients(cheap, title), gradients(plain, title)
+    assert found.keys() == expected.keys() and {type(m) for m in cheap.network.sublayers()} != {
+        type(m) for m in plain.network.sublayers()}
+    for name, gradient in expected.items():
+        np.testing.assert_allclose(found[name], gradient, rtol=0, atol=1e-5 * np.abs(gradient).max(), err_msg=name)
+
+
+@EVERY_FAMILY
+def test_recompute_changes_no_gradient_or_is_refused(title):
+    adaptation = branches(title)
+    if "recompute" in FAMILY[title].anatomy.without:
+        with pytest.raises(TuningError, match="recompute does not work on"):
+            recompute_blocks(adaptation.network)
+        return
+    expected = gradients(branches(title), title)
+    recompute_blocks(adaptation.network)
+    runs = []
+    for block in adaptation.anatomy.block_list(adaptation.network):
+        find(block, adaptation.anatomy.branch_in).register_forward_pre_hook(lambda layer, inputs: runs.append(layer))
+    found = gradients(adaptation, title)
+    blocks = len(adaptation.anatomy.block_list(adaptation.network))
+    assert len(runs) == 2 * blocks - 1  # nothing below the first asks for a gradient
+    for name, gradient in expected.items():
+        np.testing.assert_allclose(found[name], gradient, rtol=0, atol=1e-6 * np.abs(gradient).max(), err_msg=name)
+
+
+def branches(title, cheap=True):
+    """AdaptFormer away from its start, where its gradients reach every block."""
+    adaptation = adapt(title, "adaptformer", head_linear, cheap)
+    shake(adaptation, adaptation.trained)
+    adaptation.eval()
+    return adaptation
+
+
+def test_a_fresh_process_computes_the_same_logits(tmp_path):
+    expected = {}
+    for title in TINY:
+        adaptation = branches(title)
+        save_adapter(tmp_path / f"{title}.safetensors", adaptation.state(), {"format_version": 1})
+        expected[title] = logits(adaptation, title)
+    here = Path(__file__).resolve()
+    path = os.pathsep.join([str(here.parent), str(here.parents[2]), os.environ.get("PYTHONPATH", "")])
+    subprocess.run([sys.executable, "-c", f"import {here.stem} as t; t.load_and_run(t.Path({str(tmp_path)!r}))"],
+                   env={**os.environ, "PYTHONPATH": path}, check=True)
+    found = np.load(tmp_path / "logits.npz")
+    for title, value in expected.items():
+        np.testing.assert_array_equal(found[title], value, err_msg=title)
+
+
+def load_and_run(folder):
+    """The fresh process builds the families in another order: none may depend on what was built before."""
+    found = {}
+    for title in reversed(TINY):
+        adaptation = adapt(title, "adaptformer", head_linear)
+        adaptation.load_state(load_adapter(folder / f"{title}.safetensors")[0])
+        found[title] = logits(adaptation, title)
+    np.savez(folder / "logits.npz", **found)
+
+
+def test_every_family_is_here():
+    assert TINY.keys() == FAMILY.keys()
+    assert {name for case in ZOO_CASES for name, _ in CASES[case]} == set(METHODS)
