@@ -265,8 +265,9 @@ def _check_fit(network: nn.Layer, methods: Sequence[Method], anatomy: Anatomy) -
     for method in methods:
         name = type(method).__name__
         if name in anatomy.without:
-            raise TuningError(f"{name} does not fit {type(network).__name__}: {anatomy.without[name]}. Not supported "
-                              f"there: {', '.join(anatomy.without)}; every other method is")
+            fitting = sorted({m.__name__ for m in Method.__subclasses__()} - set(anatomy.without))
+            raise TuningError(f"{name} does not fit {type(network).__name__}: {anatomy.without[name]}. Choose from: "
+                              f"{', '.join(fitting)}")
 
 
 def shorten(names: Sequence[str]) -> list[str]:
