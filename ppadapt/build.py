@@ -73,7 +73,7 @@ def loader(split: Split, kind: str, seed: int, data=None) -> Loader:
                                  ("DistributedBatchSampler", "BatchSampler")))
     return build_loader(data, sampler.batch_size, kind == "train" if sampler.shuffle is None else sampler.shuffle,
                         sampler.drop_last, split.loader.num_workers, split.loader.use_shared_memory,
-                        split.dataset.get("batch_transform_ops"), seed)
+                        split.dataset.get("batch_transform_ops"), seed, transform_by=split.loader.transform_by)
 
 
 def network(config: Config, class_num: int) -> tuple[nn.Layer, Optional[weights.Report]]:

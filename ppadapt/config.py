@@ -99,10 +99,11 @@ class Sampler:
 
 @dataclass
 class WorkerOptions:
-    """How batches are made."""
+    """How batches are made. `transform_by`: auto, image or batch (see `data.build_loader`)."""
 
     num_workers: int = 0
     use_shared_memory: bool = True
+    transform_by: str = "auto"
 
 
 @dataclass

@@ -45,6 +45,9 @@ def train(config: Config, source: Path = Path("run.yaml")) -> dict:
     log.LOGGER.info("%s", task.adaptation.summary())
     log.LOGGER.info("%d training images, %s; files go to %s", len(job.train_loader.dataset),
                     f"{len(job.eval_loader.dataset)} test images" if job.eval_loader else "no evaluation", job.folder)
+    for what, data in (("training", job.train_loader), ("test", job.eval_loader)):
+        if data:
+            log.LOGGER.info("%s images are %s", what, data.how)
     try:
         results = run_training(job)
     except KeyboardInterrupt:

@@ -34,6 +34,7 @@ def trained(tmp_path_factory):
     assert done.returncode == 0, done.stderr
     assert "| AdaptFormer" in done.stdout
     folder, = (out / "digits-vit_micro_adaptformer").iterdir()
+    assert "training images are transformed in whole batches" in (folder / "train.log").read_text(encoding="utf-8")
     return folder
 
 

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 from _run import run
-from benchmarks import startup, training
+from benchmarks import pipeline, startup, training
 
 TOOLS = Path(__file__).resolve().parent
-PARTS = {"training": training, "startup": startup}
+PARTS = {"training": training, "startup": startup, "pipeline": pipeline}
 EXAMPLES = """examples:
   python tools/benchmark.py --torch-python ~/torch/bin/python
   python tools/benchmark.py --only training --arch vit_micro_patch4_32 --batch 128 --memory-batch 128 --rounds 5

@@ -39,6 +39,7 @@ class Dataset:
     Attributes:
         classes: the class names, in the order of the labels.
         labels: int64 [N], all labels, known without decoding an image.
+        images: all decoded images, uint8 [N, H, W, 3], where the data set is one array; else None.
 
     Raises:
         DataError: for every wrong option.
@@ -46,6 +47,7 @@ class Dataset:
 
     classes: list[str]
     labels: np.ndarray
+    images: np.ndarray | None = None
     per_image: ClassVar[tuple[str, ...]] = ("images", "labels")  # attributes that hold one entry per image
 
     def __init__(self, split: str = "train", transform: list | Compose | None = None, seed: int = 0,
@@ -68,7 +70,7 @@ class Dataset:
 
     def image(self, i: int) -> np.ndarray:
         """The decoded image before transforms, uint8 [H, W, 3] RGB."""
-        raise NotImplementedError
+        return self.images[i]
 
     def name(self, i: int) -> str:
         """What to call image ``i`` in a message: its file, or its place."""
@@ -103,6 +105,11 @@ class Dataset:
         """Choose the epoch that the random transforms draw for."""
         self.epoch = int(epoch)
 
+    def generator(self, i: int) -> np.random.Generator | None:
+        """What image ``i`` draws from in this epoch."""
+        # Seeding a generator costs more than cropping a 32 px image: only where something is random.
+        return np.random.default_rng((self.seed, self.epoch, i)) if self.transform.random else None
+
     def __getitem__(self, i: int) -> tuple[np.ndarray, int] | None:
         i = range(len(self))[i]
         try:
@@ -114,10 +121,8 @@ class Dataset:
                 self._skipped.value += 1
             log.warning("Skipped: %s", error)
             return None
-        # Seeding a generator costs more than cropping a 32 px image: only where something is random.
-        rng = np.random.default_rng((self.seed, self.epoch, i)) if self.transform.random else None
         try:
-            image = self.transform(image, rng)
+            image = self.transform(image, self.generator(i))
         except DataError as error:
             raise DataError(f"{self.name(i)}: {error}") from None
         # PaddleClas's datasets do this themselves, so its files often leave ToCHWImage out.

@@ -1,6 +1,6 @@
 """Mixing the images of a batch, under PaddleClas's operator names.
 
-An operator is called as ``op(images [N, C, H, W], labels [N], rng)`` and returns
+An operator is called as ``op(images [N, C, H, W], labels [N], rng)`` with Tensors, works where they are and returns
 ``(images, (labels_a, labels_b, lam))``: ``lam`` is the share of ``labels_a``. Where PaddleClas builds soft
 labels here, the pair of labels stays apart, so that the loss needs no class count.
 """
@@ -8,11 +8,15 @@ labels here, the pair of labels stays apart, so that the loss needs no class cou
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .errors import DataError
 from .options import build_op, number
+
+if TYPE_CHECKING:
+    import paddle
 
 Mixed = tuple  # (images [N, C, H, W], (labels_a [N], labels_b [N], lam))
 
@@ -35,11 +39,11 @@ class MixupOperator:
     def __init__(self, alpha: float = 1.0, class_num: int | None = None) -> None:
         self.alpha = _alpha(alpha, "MixupOperator")
 
-    def __call__(self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Mixed:
+    def __call__(self, images: paddle.Tensor, labels: paddle.Tensor, rng: np.random.Generator) -> Mixed:
         order = rng.permutation(len(images))
-        share = np.float32(rng.beta(self.alpha, self.alpha))
-        mixed = images * share + images[order] * (np.float32(1) - share)
-        return mixed, (labels, labels[order], float(share))
+        share = float(rng.beta(self.alpha, self.alpha))
+        mixed = images * share + images[order] * (1 - share)
+        return mixed, (labels, labels[order], share)
 
 
 class CutmixOperator:
@@ -51,7 +55,7 @@ class CutmixOperator:
     def __init__(self, alpha: float = 0.2, class_num: int | None = None) -> None:
         self.alpha = _alpha(alpha, "CutmixOperator")
 
-    def __call__(self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Mixed:
+    def __call__(self, images: paddle.Tensor, labels: paddle.Tensor, rng: np.random.Generator) -> Mixed:
         order = rng.permutation(len(images))
         height, width = images.shape[2:]
         side = np.sqrt(1 - rng.beta(self.alpha, self.alpha))
@@ -59,7 +63,7 @@ class CutmixOperator:
         y, x = int(rng.integers(height)), int(rng.integers(width))
         top, bottom = max(0, y - half_h), min(height, y + half_h)
         left, right = max(0, x - half_w), min(width, x + half_w)
-        mixed = images.copy()
+        mixed = images.clone()
         mixed[:, :, top:bottom, left:right] = images[order, :, top:bottom, left:right]
         return mixed, (labels, labels[order], 1 - (bottom - top) * (right - left) / (height * width))
 
@@ -90,7 +94,7 @@ class OpSampler:
         if not self.ops:
             raise DataError(f"OpSampler has no operator: give it some of {', '.join(single)}.")
 
-    def __call__(self, images: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Mixed:
+    def __call__(self, images: paddle.Tensor, labels: paddle.Tensor, rng: np.random.Generator) -> Mixed:
         draw = rng.random()
         for op, limit in zip(self.ops, self.limits):
             if draw < limit:

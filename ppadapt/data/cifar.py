@@ -131,9 +131,6 @@ class CIFAR10(Dataset):
         self.images: np.ndarray = arrays[split]["images"][:limit]
         self.labels: np.ndarray = arrays[split][self.label][:limit]
 
-    def image(self, i: int) -> np.ndarray:
-        return self.images[i]
-
     def _find(self, root: Path, fetch: bool) -> Path:
         if root.is_file() or (root / self.meta).is_file():
             return root

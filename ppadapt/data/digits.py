@@ -51,6 +51,3 @@ class Digits(Dataset):
         self.images = np.repeat(grey, 3, axis=-1)
         self.labels = part[:, 64].astype(np.int64)
         self.classes = [str(n) for n in range(10)]
-
-    def image(self, i: int) -> np.ndarray:
-        return self.images[i]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from .coordinates import Coordinates
 from .errors import DataError, choose
 from .options import interval, pair
 
@@ -51,6 +52,10 @@ class Resizer:
         """``image`` (or its left, top, right, bottom ``box``) at ``size`` = (width, height)."""
         if box is not None:
             image = image[box[1]:box[3], box[0]:box[2]]
+        if isinstance(image, Coordinates):
+            if self.sample:
+                raise DataError("OpenCV's nearest and bilinear resizing have no form for batches")
+            return image.resize(size, self.filter)
         height, width = image.shape[:2]
         if (width, height) == size:
             return image
@@ -222,22 +227,32 @@ class Pad:
             raise DataError(f"Pad.padding is {padding!r}: give 1, 2 or 4 whole numbers, none negative.")
         self.left, self.top, self.right, self.bottom = tuple(values) * (4 // len(values))
         self.mode, self.fill = padding_mode, fill
-        self._index: dict[tuple[int, int], np.ndarray] = {}
+        self._index: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
         height, width, channels = image.shape
-        tall, wide = height + self.top + self.bottom, width + self.left + self.right
+        if isinstance(image, Coordinates):
+            if self.mode == "constant" and np.any(self.fill):
+                raise DataError("Pad with a fill other than 0 has no form for batches")
+            return image.pad(*self._places(height, width))
         if self.mode == "constant":
+            tall, wide = height + self.top + self.bottom, width + self.left + self.right
             padded = np.empty((tall, wide, channels), image.dtype)
             padded[:] = self.fill
             padded[self.top:self.top + height, self.left:self.left + width] = image
             return padded
-        # np.pad takes longer than everything else that happens to a 32 px image: it only makes the index.
-        index = self._index.get((height, width))
-        if index is None:
-            rows = np.pad(np.arange(height), (self.top, self.bottom), mode=self.mode)
-            columns = np.pad(np.arange(width), (self.left, self.right), mode=self.mode)
-            index = self._index[height, width] = (rows[:, None] * width + columns).ravel()
-            if len(self._index) > 64:  # images of many sizes: do not keep an index for each
-                self._index = {(height, width): index}
-        return image.reshape(-1, channels).take(index, axis=0).reshape(tall, wide, channels)
+        rows, columns = self._places(height, width)
+        flat = (rows[:, None] * width + columns).ravel()
+        return image.reshape(-1, channels).take(flat, axis=0).reshape(len(rows), len(columns), channels)
+
+    def _places(self, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where each row and column comes from; -1: the border. np.pad takes long, so it makes them once."""
+        places = self._index.get((height, width))
+        if places is None:
+            if len(self._index) > 64:  # images of many sizes: do not keep them for each
+                self._index.clear()
+            options = {"constant_values": -1} if self.mode == "constant" else {}
+            places = self._index[height, width] = (
+                np.pad(np.arange(height), (self.top, self.bottom), mode=self.mode, **options),
+                np.pad(np.arange(width), (self.left, self.right), mode=self.mode, **options))
+        return places

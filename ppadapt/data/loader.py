@@ -12,7 +12,8 @@ import numpy as np
 
 from .base import Dataset
 from .batch_transforms import build_batch_transforms
-from .errors import DataError
+from .batched import BatchedTransform
+from .errors import DataError, choose
 
 if TYPE_CHECKING:
     import paddle
@@ -23,8 +24,8 @@ _SHUFFLE_STREAM = 0x5AFF1E  # keeps the order's draws apart from those of an ima
 _MIX_STREAM = 0x3178
 
 
-class _Indexed:
-    """The dataset with each item's index and its error, which the collate function needs."""
+class _Items:
+    """The dataset with its errors as items, which the collate function passes on."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
@@ -32,11 +33,18 @@ class _Indexed:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, i: int) -> tuple[int, object]:
+    def __getitem__(self, i: int) -> object:
         try:
-            return i, self.dataset[i]
+            return self.dataset[i]
         except DataError as error:
-            return i, error
+            return error
+
+
+class _Indices(_Items):
+    """Indices in the place of the dataset's items: the batch is planned from them."""
+
+    def __getitem__(self, i: int) -> int:
+        return i
 
 
 class _Sampler:
@@ -69,33 +77,21 @@ class _Sampler:
         return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
 
 
-class _Collate:
-    """Items to arrays. A list of one uint8 array is a message: of an error, or empty for no image."""
-
-    def __init__(self, transforms: Sequence, seed: int) -> None:
-        self.transforms, self.seed, self.epoch = transforms, seed, 0
-
-    def __call__(self, items: list[tuple[int, object]]) -> list[np.ndarray]:
-        for _, item in items:
-            if isinstance(item, DataError):
-                return [np.frombuffer(str(item).encode(), np.uint8)]
-        kept = [(i, *item) for i, item in items if item is not None]
-        if not kept:
-            return [np.zeros(1, np.uint8)]
-        indices, images, labels = zip(*kept)
-        shapes = {image.shape for image in images}
-        if len(shapes) > 1:
-            message = (f"A batch has images of several shapes ({', '.join(map(str, sorted(shapes)[:3]))}): "
-                       "let transform_ops end in one size (ResizeImage with size, or CropImage).")
-            return [np.frombuffer(message.encode(), np.uint8)]
-        batch = [np.ascontiguousarray(np.stack(images)), np.asarray(labels, np.int64)]
-        if self.transforms:
-            # From the indices: which worker makes the batch changes nothing.
-            rng = np.random.default_rng((self.seed, self.epoch, _MIX_STREAM, *indices))
-            for transform in self.transforms:
-                images, (first, second, share) = transform(batch[0], batch[1], rng)
-            batch = [images, first, second, np.array([share], np.float32)]
-        return batch
+def _collate(items: list) -> list[np.ndarray]:
+    """Items to [labels, images]. One uint8 array alone is a message: of an error, or empty for no image."""
+    for item in items:
+        if isinstance(item, DataError):
+            return [np.frombuffer(str(item).encode(), np.uint8)]
+    kept = [item for item in items if item is not None]
+    if not kept:
+        return [np.zeros(1, np.uint8)]
+    images, labels = zip(*kept)
+    shapes = {image.shape for image in images}
+    if len(shapes) > 1:
+        message = (f"A batch has images of several shapes ({', '.join(map(str, sorted(shapes)[:3]))}): "
+                   "let transform_ops end in one size (ResizeImage with size, or CropImage).")
+        return [np.frombuffer(message.encode(), np.uint8)]
+    return [np.asarray(labels, np.int64), np.ascontiguousarray(np.stack(images))]
 
 
 class Loader:
@@ -106,15 +102,22 @@ class Loader:
 
     Iterating again without ``set_epoch`` repeats the epoch. When shuffling, every rank gets as many samples
     (a few repeat, or with ``drop_last`` are left out); in order, each sample goes to exactly one rank.
+
+    Attributes:
+        how: in words, whether images are transformed one by one or in whole batches, and why.
     """
 
     def __init__(self, dataset: Dataset, batch_size: int, shuffle: bool, drop_last: bool, num_workers: int,
                  use_shared_memory: bool, batch_transforms: Sequence, seed: int, rank: int,
-                 world_size: int) -> None:
-        self.dataset, self.batch_size = dataset, batch_size
-        self.num_workers, self.use_shared_memory = num_workers, use_shared_memory
+                 world_size: int, transform_by: str) -> None:
+        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         self._sampler = _Sampler(len(dataset), batch_size, shuffle, drop_last, seed, rank, world_size)
-        self._collate = _Collate(batch_transforms, seed)
+        self._mixing = batch_transforms
+        self._batched, self.how = _choose(dataset, transform_by)
+        if self._batched and num_workers:
+            self.how += f"; the {num_workers} workers are not needed"
+            num_workers = 0
+        self.num_workers, self.use_shared_memory = num_workers, use_shared_memory
         self._checked = False
 
     def __len__(self) -> int:
@@ -123,7 +126,7 @@ class Loader:
 
     def set_epoch(self, epoch: int, start: int = 0) -> None:
         """Choose the order and draws of the next iteration; to resume, it begins at batch ``start``."""
-        self._sampler.epoch = self._collate.epoch = int(epoch)
+        self._sampler.epoch = int(epoch)
         self._sampler.start = int(start)
         self.dataset.set_epoch(epoch)
 
@@ -133,20 +136,29 @@ class Loader:
         if not self._checked:
             self._check_shared_memory()
         # Workers are forked here, so they see the epoch that was set.
-        batches = DataLoader(_Indexed(self.dataset), batch_sampler=self._sampler, collate_fn=self._collate,
+        items, collate = (_Indices, self._plan) if self._batched else (_Items, _collate)
+        batches = DataLoader(items(self.dataset), batch_sampler=self._sampler, collate_fn=collate,
                              num_workers=self.num_workers, use_shared_memory=self.use_shared_memory,
                              return_list=True)
-        for n, batch in enumerate(batches, self._sampler.start):
+        for n, (batch, indices) in enumerate(zip(batches, self._sampler), self._sampler.start):
             if len(batch) == 1:
                 message = batch[0].numpy().tobytes().decode().strip("\0")
                 if message:
                     raise DataError(message)
                 log.warning("Batch %d has no readable image and is left out.", n)
-            elif len(batch) == 2:
-                yield batch[0], batch[1]
-            else:
-                images, first, second, share = batch
-                yield images, (first, second, share.item())  # numpy 2.5 takes float() of 0-d arrays only
+                continue
+            labels, images, *plan = batch
+            if self._batched:
+                images = self._batched(images, *plan)
+            if self._mixing:
+                # From the indices: neither the worker nor the place of a batch changes what is mixed.
+                rng = np.random.default_rng((self.seed, self._sampler.epoch, _MIX_STREAM, *indices))
+                for mix in self._mixing:
+                    images, labels = mix(images, labels, rng)
+            yield images, labels
+
+    def _plan(self, indices: list[int]) -> list[np.ndarray]:
+        return [self.dataset.labels[indices], *self._batched.plan(indices)]
 
     def _bytes_per_image(self) -> int:
         """Of a transformed image: the first that can be read (0 when none can; not counted as skipped)."""
@@ -173,13 +185,30 @@ class Loader:
                         SHM, free / 1e6, self.num_workers, need / 1e6)
 
 
+def _choose(dataset: Dataset, transform_by: str) -> tuple[BatchedTransform | None, str]:
+    """The transform for whole batches, or None where images go one by one; and the reason."""
+    if transform_by not in ("auto", "image", "batch"):
+        raise DataError(choose("transform_by", transform_by, ("auto", "image", "batch")))
+    if transform_by == "image":
+        return None, "transformed one by one, as transform_by says"
+    try:
+        return BatchedTransform(dataset), "transformed in whole batches on the device"
+    except DataError as error:
+        if transform_by == "batch":
+            raise DataError(f"transform_by is 'batch', but {error}: set it to auto.") from None
+        return None, f"transformed one by one ({error})"
+
+
 def build_loader(dataset: Dataset, batch_size: int, shuffle: bool = False, drop_last: bool = False,
                  num_workers: int = 0, use_shared_memory: bool = True, batch_transforms: list | None = None,
-                 seed: int = 0, rank: int = 0, world_size: int = 1) -> Loader:
+                 seed: int = 0, rank: int = 0, world_size: int = 1, transform_by: str = "auto") -> Loader:
     """A checked Loader.
 
     Args:
         batch_size: images per batch and rank.
+        transform_by: "image": one by one, by ``num_workers`` processes; "batch": whole batches on the device, for
+            data sets that are one array of small images, with the same draws and pixels; "auto": "batch" where it
+            can be.
         batch_transforms: operators in PaddleClas's form (``batch_transform_ops``), or None.
         rank, world_size: this process and the number of them.
 
@@ -193,7 +222,7 @@ def build_loader(dataset: Dataset, batch_size: int, shuffle: bool = False, drop_
     if rank >= world_size:
         raise DataError(f"rank is {rank}: with world_size {world_size} it is at most {world_size - 1}.")
     loader = Loader(dataset, batch_size, bool(shuffle), bool(drop_last), num_workers, bool(use_shared_memory),
-                    build_batch_transforms(batch_transforms), seed, rank, world_size)
+                    build_batch_transforms(batch_transforms), seed, rank, world_size, transform_by)
     if not len(loader):
         raise DataError(f"batch_size {batch_size} on {world_size} process(es) leaves no batch of "
                         f"{len(dataset)} images: make it smaller, or set drop_last: False.")

@@ -42,25 +42,23 @@ def test_batches_are_float_images_and_integer_labels():
     assert len(build_loader(digits(), 16, drop_last=True)) == 3
 
 
-def test_workers_change_nothing_and_epochs_and_seeds_do():
-    runs = {}
-    for workers in (0, 2):
-        loader = build_loader(digits(seed=3), 16, shuffle=True, num_workers=workers, seed=3)
-        for epoch in (0, 1):
-            loader.set_epoch(epoch)
-            runs[workers, epoch] = arrays(loader)
-    assert same(runs[0, 0], runs[2, 0])
-    assert same(runs[0, 1], runs[2, 1])
-    assert not np.array_equal(runs[0, 0][0][1], runs[0, 1][0][1])
-    loader = build_loader(digits(seed=3), 16, shuffle=True, seed=3)
+@pytest.mark.parametrize("workers", [0, 2, "batch"])
+def test_epochs_and_seeds_change_draws_and_a_resumed_run_repeats_them(workers):
+    options = {"transform_by": "batch"} if workers == "batch" else {"transform_by": "image", "num_workers": workers}
+    loader, runs = build_loader(digits(seed=3), 16, shuffle=True, seed=3, **options), []
+    for epoch in (0, 1):
+        loader.set_epoch(epoch)
+        runs.append(arrays(loader))
+    assert not np.array_equal(runs[0][0][1], runs[1][0][1])
+    loader = build_loader(digits(seed=3), 16, shuffle=True, seed=3, transform_by=options["transform_by"])
     loader.set_epoch(1)
-    assert same(arrays(loader), runs[0, 1])  # as a resumed run would
-    assert same(arrays(loader), runs[0, 1])
+    assert same(arrays(loader), runs[1])  # as a resumed run would, here without workers
+    assert same(arrays(loader), runs[1])
     loader.set_epoch(1, start=2)
-    assert same(arrays(loader), runs[0, 1][2:])
-    other = build_loader(digits(seed=4), 16, shuffle=True, seed=4)
+    assert same(arrays(loader), runs[1][2:])
+    other = build_loader(digits(seed=4), 16, shuffle=True, seed=4, transform_by=options["transform_by"])
     other.set_epoch(1)
-    assert not same(arrays(other), runs[0, 1])
+    assert not same(arrays(other), runs[1])
 
 
 def test_random_transforms_change_from_epoch_to_epoch_and_by_image():
@@ -135,11 +133,11 @@ def test_images_of_several_sizes_are_explained(broken_folder):
 def test_small_shared_memory_is_said_once_and_avoided(monkeypatch, caplog):
     monkeypatch.setattr(loader_module, "SHM", "/")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1000))
-    loader = build_loader(digits(), 16, num_workers=1)
+    loader = build_loader(digits(), 16, num_workers=1, transform_by="image")
     with caplog.at_level(logging.WARNING, "ppadapt"):
         batches = arrays(loader)
         arrays(loader)
-    assert same(batches, arrays(build_loader(digits(), 16)))
+    assert same(batches, arrays(build_loader(digits(), 16, transform_by="image")))
     assert caplog.text.count("without shared memory") == 1
     assert loader.use_shared_memory is False
 
@@ -149,7 +147,8 @@ def test_mixing_does_not_depend_on_workers():
                           "CutmixOperator": {"alpha": 1, "prob": 0.5}}}]
     runs = []
     for workers in (0, 2):
-        loader = build_loader(digits(), 16, shuffle=True, num_workers=workers, batch_transforms=ops)
+        loader = build_loader(digits(), 16, shuffle=True, num_workers=workers, batch_transforms=ops,
+                              transform_by="image")
         loader.set_epoch(2)
         runs.append([(x.numpy(), a.numpy(), b.numpy(), lam) for x, (a, b, lam) in loader])
     for (x, a, b, lam), (u, c, d, mu) in zip(*runs):
@@ -163,28 +162,29 @@ def test_mixing_does_not_depend_on_workers():
 
 def test_mixup_mixes_by_lam():
     images = np.random.default_rng(0).normal(size=(6, 3, 4, 4)).astype(np.float32)
-    labels = np.arange(6)
-    mixed, (a, b, lam) = MixupOperator(alpha=0.8)(images, labels, np.random.default_rng(1))
-    assert a.tolist() == labels.tolist()
-    assert np.allclose(mixed, lam * images[a] + (1 - lam) * images[b], atol=1e-6)
-    assert mixed.dtype == np.float32
-    shares = [MixupOperator(alpha=0.2)(images, labels, np.random.default_rng(s))[1][2] for s in range(400)]
+    tensors = paddle.to_tensor(images), paddle.arange(6)
+    mixed, (a, b, lam) = MixupOperator(alpha=0.8)(*tensors, np.random.default_rng(1))
+    assert a.tolist() == list(range(6))
+    assert np.allclose(mixed.numpy(), lam * images[a.numpy()] + (1 - lam) * images[b.numpy()], atol=1e-6)
+    assert mixed.dtype == paddle.float32
+    shares = [MixupOperator(alpha=0.2)(*tensors, np.random.default_rng(s))[1][2] for s in range(400)]
     assert np.mean(shares) == pytest.approx(0.5, abs=0.06)
     assert np.var(shares) == pytest.approx(1 / (4 * (2 * 0.2 + 1)), abs=0.03)
 
 
 def test_cutmix_pastes_a_box_of_the_share_it_says():
-    labels = np.arange(5)
-    images = labels[:, None, None, None] * np.ones((1, 3, 20, 30), np.float32)
-    before = images.copy()
+    labels = paddle.arange(5)
+    images = labels.astype("float32").reshape([5, 1, 1, 1]).expand([5, 3, 20, 30])
+    before = images.numpy()
     for seed in range(50):
         mixed, (a, b, lam) = CutmixOperator(alpha=1.0)(images, labels, np.random.default_rng(seed))
+        mixed, a, b = mixed.numpy(), a.numpy(), b.numpy()
         for n in range(5):
             if a[n] != b[n]:
                 pasted = mixed[n, 0] == b[n]
                 assert pasted.mean() == pytest.approx(1 - lam)
                 assert ((mixed[n, 0] == a[n]) | pasted).all()
-    assert np.array_equal(images, before)
+    assert np.array_equal(images.numpy(), before)
 
 
 @pytest.mark.parametrize(("ops", "message"), [
