@@ -33,6 +33,7 @@ setup(
     extras_require={
         "cpu": ["paddlepaddle>=3.0"],
         "gpu": ["paddlepaddle-gpu>=3.0"],
+        "onnx": ["onnxruntime", "paddle2onnx>=2.0"],
         "test": ["pytest", "ruff"],
     },
     classifiers=["Programming Language :: Python :: 3"],

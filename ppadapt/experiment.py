@@ -1,19 +1,22 @@
 """What `tools/train.py` and `tools/eval.py` do, for Python and notebooks: config in, results out."""
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import time
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, Optional
 
 import numpy as np
 import paddle
 import yaml
 
-from . import __version__, build
+from . import __version__, build, serving
 from . import config as configs
 from .config import Config
 from .data import build_transforms
+from .deploy import backends
 from .deploy import infer as deploy
 from .engine import checkpoint, log
 from .engine.amp import Precision
@@ -70,72 +73,88 @@ def train(config: Config, source: Path = Path("run.yaml")) -> dict:
     return results
 
 
-def evaluate(config: Config) -> dict:
+def evaluate(config: Config, backend: Optional[str] = None, precision: str = "float32",
+             exported: Optional[Path] = None) -> dict:
     """Evaluate the network of a config on its DataLoader.Eval; returns loss and accuracies in percent.
+
+    Args:
+        backend, precision, exported: as of `serving.service`.
 
     Raises:
         UserError: as `train`; also when nothing tuned or pretrained is given, for that would measure chance.
     """
     log.setup()
     build.set_device(config.Global.device)
-    _need_something_tuned(config)
+    if exported is None:
+        serving.need_something_tuned(config)
     data = build.loader(config.DataLoader.Eval, "test", config.Global.seed)
-    task = build.task(config, data.dataset.classes)
-    precision = Precision(**vars(config.AMP))
-    precision.prepare(task.adaptation)
-    task.adaptation.eval()
-    result = run_evaluation(task.adaptation, log.progress(data, "evaluating"),
+    if backend in (None, "dygraph") and exported is None:
+        backends.check("dygraph", precision, "cpu")
+        task = build.task(config, data.dataset.classes)
+        amp = Precision(**vars(config.AMP))
+        amp.prepare(task.adaptation)
+        task.adaptation.eval()
+        network, context = task.adaptation, amp.context
+    else:
+        served = serving.service(config, backend, precision, exported)
+        if served.classes != data.dataset.classes:
+            ours, theirs = (f"{len(names)} classes ({', '.join(names[:3])} ...)"
+                            for names in (served.classes, data.dataset.classes))
+            raise ConfigError(f"the network answers with {ours} and DataLoader.Eval has {theirs}: use the data set it "
+                              "was trained for")
+        network, context = served.logits, contextlib.nullcontext
+    start = time.perf_counter()
+    result = run_evaluation(network, log.progress(data, "evaluating"),
                             build.entries(LOSSES, config.Loss.Eval, "Loss.Eval"),
-                            build.entries(METRICS, config.Metric.Eval, "Metric.Eval"), precision.context)
-    log.LOGGER.info("[Eval][Avg]%s (%d images)", log.say(result), result["images"])
+                            build.entries(METRICS, config.Metric.Eval, "Metric.Eval"), context)
+    log.LOGGER.info("[Eval][Avg]%s (%d images, %.1f images/s)", log.say(result), result["images"],
+                    result["images"] / (time.perf_counter() - start))
     if data.dataset.skipped:
         log.LOGGER.warning("%d broken images were skipped", data.dataset.skipped)
     return result
 
 
-def infer(config: Config) -> Iterator[dict]:
+def infer(config: Config, backend: Optional[str] = None, precision: str = "float32",
+          exported: Optional[Path] = None) -> Iterator[dict]:
     """The likeliest classes of the images that Infer.infer_imgs names, as they come; see `deploy.infer.classify`.
 
-    With Infer.save_path they go into a JSON file as well.
+    With Infer.save_path they go into a file as well, CSV or JSON.
+
+    Args:
+        backend, precision, exported: as of `serving.service`.
 
     Raises:
         UserError: for a mistake in the config, or when no image is found or none can be read.
     """
     log.setup()
-    build.set_device(config.Global.device)
     options = config.Infer
     if not options.infer_imgs:
         raise ConfigError("Infer.infer_imgs is missing: give an image, a folder or a glob, "
                           "-o Infer.infer_imgs=photo.jpg")
     if options.batch_size < 1 or options.topk < 1:
         raise ConfigError(f"Infer.batch_size {options.batch_size} and Infer.topk {options.topk} must be at least 1")
-    _need_something_tuned(config)
     files = deploy.find_images(options.infer_imgs)
-    task = build.task(config, build.class_names(config))
-    ops = options.transforms or config.DataLoader.Eval.dataset.get("transform_ops")
-    answers = []
-    for answer in deploy.classify(task.adaptation, build_transforms(ops), task.classes, files, options.batch_size,
-                                  options.topk):
+    served = serving.service(config, backend, precision, exported)
+    transform = build_transforms(options.transforms or served.transform_ops)
+    start, answers = time.perf_counter(), []
+    for answer in deploy.classify(served.predict, transform, served.classes, files, options.batch_size, options.topk,
+                                  served.shape):
         answers.append(answer)
         yield answer
+    seconds = time.perf_counter() - start
     if not answers:
         raise ConfigError(f"none of the {len(files)} files of Infer.infer_imgs {options.infer_imgs} can be read")
+    log.LOGGER.info("%d images in %.1f s, decoding included: %.1f images/s", len(answers), seconds,
+                    len(answers) / seconds)
     if options.save_path:
-        checkpoint.write_json(Path(options.save_path), answers)
+        deploy.save(Path(options.save_path), answers)
 
 
 def predict_test(run: Path, count: int) -> tuple:
     """A finished run on its first test images: (the data set, probabilities [count, classes])."""
     config = configs.load(run / "config.yaml", [f"Global.pretrained_model={run / 'best_model.safetensors'}"])
     data = build.dataset(config.DataLoader.Eval, "test", config.Global.seed)
-    task = build.task(config, data.classes)
-    return data, deploy.probabilities(task.adaptation, np.stack([data[i][0] for i in range(count)]))
-
-
-def _need_something_tuned(config: Config) -> None:
-    if not config.Global.pretrained_model and config.Arch.head != build.KEEP_HEAD:
-        raise ConfigError("the head is not trained: give a tuned file with -o Global.pretrained_model=output/.../"
-                          f"best_model.safetensors, or Arch.head: {build.KEEP_HEAD} for the network's own classifier")
+    return data, serving.service(config).predict(np.stack([data[i][0] for i in range(count)]))
 
 
 def table(rows: list[dict], name=lambda row: " + ".join(row["tuning"])) -> str:

@@ -7,7 +7,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "ppadapt"
 EVERYWHERE = {"cpu", "errors"}
 ALLOWED = {"models": set(), "weights": set(), "data": set(), "engine": set(), "tuning": {"models", "weights"},
-           "deploy": {"data", "engine", "tuning", "weights"}}
+           "deploy": {"data", "engine", "models", "tuning", "weights"}}
 
 
 def imports(path):

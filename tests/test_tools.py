@@ -90,7 +90,8 @@ def test_mistakes_are_one_line(name, arguments, message):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["train.py", "eval.py", "infer.py", "compare.py", "demo.py", "convert_weights.py"])
+@pytest.mark.parametrize("name", ["train.py", "eval.py", "infer.py", "compare.py", "demo.py", "convert_weights.py",
+                                  "export_model.py"])
 def test_help_is_there_and_quick_for_it_imports_no_paddle(name):
     path = str(ROOT / "tools" / name)
     code = (f"import runpy, sys\nsys.argv = ['x', '--help']\ntry:\n    runpy.run_path({path!r}, run_name='__main__')\n"

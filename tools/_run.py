@@ -12,14 +12,40 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 warnings.filterwarnings("ignore", message="No ccache found")
 
 
-def config_parser(description: str, examples: str) -> argparse.ArgumentParser:
+def config_parser(description: str, examples: str, required: bool = True) -> argparse.ArgumentParser:
     """A parser with -c and -o, as PaddleClas's tools have them."""
     parser = argparse.ArgumentParser(description=description, epilog="examples:\n" + examples,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-c", "--config", required=True, metavar="FILE", help="YAML config, such as those in configs/")
+    parser.add_argument("-c", "--config", required=required, metavar="FILE",
+                        help="YAML config, such as those in configs/")
     parser.add_argument("-o", "--override", action="append", default=[], metavar="A.b=c",
                         help="change one value of the config; may be given many times")
     return parser
+
+
+def serving_parser(description: str, examples: str) -> argparse.ArgumentParser:
+    """The same for tools that only compute answers: a backend may be chosen, or an exported folder given."""
+    parser = config_parser(description, examples, required=False)
+    parser.add_argument("--exported", type=Path, metavar="FOLDER", help="a folder of tools/export_model.py, in the "
+                        "place of -c: it knows its config, preprocessing and classes")
+    parser.add_argument("--backend", help="dygraph (the default), paddle_inference or onnx; without --exported, the "
+                        "network is exported for this call")
+    parser.add_argument("--precision", default="float32", help="of paddle_inference: float32 (the default), bfloat16, "
+                        "or on a GPU float16")
+    return parser
+
+
+def serving_options(args: argparse.Namespace) -> dict:
+    """What `experiment.infer` and `experiment.evaluate` take, from the arguments of `serving_parser`."""
+    from ppadapt import config
+    from ppadapt.errors import UserError
+
+    if not (args.config or args.exported):
+        raise UserError("give a config with -c, or an exported folder with --exported")
+    if args.exported and not args.exported.is_dir():
+        raise UserError(f"--exported {args.exported} is no folder: give one that tools/export_model.py made")
+    return {"config": config.load(args.config or args.exported / "config.yaml", args.override),
+            "backend": args.backend, "precision": args.precision, "exported": args.exported}
 
 
 def run(main: Callable[[], None]) -> None:

@@ -1,20 +1,21 @@
 #!/usr/bin/env python3
 """Class names and probabilities for an image, a folder of images or a glob."""
-from _run import config_parser, run
+from _run import run, serving_options, serving_parser
 
 EXAMPLES = """\
   python tools/infer.py -c configs/cifar10/vit_micro_adaptformer.yaml \\
       -o Global.pretrained_model=output/.../best_model.safetensors -o Infer.infer_imgs=a.jpg
   python tools/infer.py -c ... -o Global.pretrained_model=... -o "Infer.infer_imgs=photos/**/*.png" \\
-      -o Infer.save_path=answers.json
+      -o Infer.save_path=answers.csv --backend paddle_inference --precision bfloat16
+  python tools/infer.py --exported inference/ -o Infer.infer_imgs=photos/
 """
 
 
 def main():
-    args = config_parser(__doc__, EXAMPLES).parse_args()
-    from ppadapt import config, experiment
+    options = serving_options(serving_parser(__doc__, EXAMPLES).parse_args())
+    from ppadapt import experiment
 
-    for answer in experiment.infer(config.load(args.config, args.override)):
+    for answer in experiment.infer(**options):
         said = ", ".join(f"{p['class']} {p['probability']:.2%}" for p in answer["predictions"])
         print(f"{answer['file']}: {said}", flush=True)
 

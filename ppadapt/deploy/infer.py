@@ -1,16 +1,18 @@
 """Images in, class names and probabilities out."""
 from __future__ import annotations
 
+import csv
 import glob
 from pathlib import Path
-from typing import Iterator, Sequence
+from typing import Iterator, Optional, Sequence
 
 import numpy as np
-import paddle
 
 from ..data import BrokenImageError, Compose, decode_image
+from ..engine import checkpoint
 from ..engine.log import LOGGER
 from ..errors import ConfigError
+from .backends import Predict
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -35,19 +37,18 @@ def find_images(where: str) -> list[Path]:
     return found
 
 
-@paddle.no_grad()
-def probabilities(network, images: np.ndarray) -> np.ndarray:
-    """Softmax of the logits: float32 [N, C, H, W] -> float32 [N, classes]."""
-    logits = network(paddle.to_tensor(images)).astype("float32")
-    return paddle.nn.functional.softmax(logits, axis=-1).numpy()
-
-
-def classify(network, transform: Compose, classes: Sequence[str], files: Sequence[Path], batch_size: int,
-             topk: int) -> Iterator[dict]:
+def classify(predict: Predict, transform: Compose, classes: Sequence[str], files: Sequence[Path], batch_size: int,
+             topk: int, shape: Optional[tuple[int, ...]] = None) -> Iterator[dict]:
     """The likeliest classes of each file, best first; a file that cannot be read is warned of and left out.
+
+    Args:
+        shape: C, H, W of the images that `predict` takes; None: any.
 
     Yields:
         {"file": path, "predictions": [{"class": name, "id": index, "probability": p}, ...]}
+
+    Raises:
+        ConfigError: when the transforms make images of another shape.
     """
     for start in range(0, len(files), batch_size):
         named = []
@@ -56,9 +57,36 @@ def classify(network, transform: Compose, classes: Sequence[str], files: Sequenc
                 named.append((file, transform(decode_image(file), None)))
             except BrokenImageError as error:
                 LOGGER.warning("left out: %s", error)
+                continue
+            shape = shape or named[0][1].shape
+            if named[-1][1].shape != shape:
+                raise ConfigError(f"{file} is {_size(named[-1][1].shape)} after the transforms and the network takes "
+                                  f"{_size(shape)}: let Infer.transforms end in that size (ResizeImage with size)")
         if not named:
             continue
-        for (file, _), row in zip(named, probabilities(network, np.stack([image for _, image in named]))):
+        images = np.ascontiguousarray(np.stack([image for _, image in named]))
+        for (file, _), row in zip(named, predict(images)):
             best = row.argsort()[::-1][:topk]
             yield {"file": str(file), "predictions": [
                 {"class": classes[i], "id": int(i), "probability": float(row[i])} for i in best]}
+
+
+def save(path: Path, answers: Sequence[dict]) -> None:
+    """Write what `classify` yielded: a row per prediction into a `.csv`, else JSON."""
+    if path.suffix.lower() != ".csv":
+        checkpoint.write_json(path, answers)
+        return
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["file", "rank", "class", "id", "probability"])
+            for answer in answers:
+                for rank, found in enumerate(answer["predictions"], 1):
+                    rows.writerow([answer["file"], rank, found["class"], found["id"], found["probability"]])
+
+    checkpoint.replace(path, write)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape[1:])) + " pixels"

@@ -42,7 +42,7 @@ class FrozenLayerNorm(nn.LayerNorm):
 
     def forward(self, x):
         weight = self.weight
-        if not x.stop_gradient and weight is not None and weight.stop_gradient:
+        if _wants_gradient(x) and weight is not None and weight.stop_gradient:
             weight = weight.clone()
             weight.stop_gradient = False
         return F.layer_norm(x, self._normalized_shape, weight, self.bias, self._epsilon)

@@ -236,19 +236,6 @@ def test_merging_gives_the_plain_network_back_or_says_why_not(family, case):
     np.testing.assert_array_equal(logits(adaptation, family), before)
 
 
-@pytest.mark.parametrize("case", {sections[-1][0]: case for case, sections in reversed(CASES.items())}.values())
-def test_an_export_of_any_batch_size_computes_the_same(case):
-    adaptation = adapt("vit_cls", case)
-    shake(adaptation, adaptation.trained)
-    expected = logits(adaptation, "vit_cls")
-    shape = paddle.static.InputSpec([None, *images("vit_cls").shape[1:]], "float32")
-    static = paddle.jit.to_static(adaptation.network, input_spec=[shape], full_graph=True)
-    with paddle.no_grad():
-        for count in (4, 3):
-            found = static(images("vit_cls")[:count]).numpy()
-            np.testing.assert_allclose(found, expected[:count], rtol=0, atol=1e-5)
-
-
 @pytest.mark.parametrize("case", CASES)
 def test_the_options_are_plain_data_that_builds_the_method_again(case):
     for method in methods_of(case):

@@ -1,0 +1,123 @@
+"""Who computes: images float32 [N, C, H, W] in, probabilities float32 [N, classes] out."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+import paddle
+
+from .. import cpu
+from ..errors import ConfigError, choose
+from .export import STEM, import_onnx
+
+Predict = Callable[[np.ndarray], np.ndarray]
+BACKENDS = ("dygraph", "paddle_inference", "onnx")
+PRECISIONS = ("float32", "bfloat16", "float16")
+# Format of an exported folder -> the backend that reads it.
+READERS = {"paddle": "paddle_inference", "paddle-2.6": "paddle_inference", "onnx": "onnx"}
+
+
+def check(backend: str, precision: str, device: str) -> None:
+    """Raises ConfigError for an unknown backend or precision, and for what does not go together."""
+    if backend not in BACKENDS:
+        raise ConfigError(choose("--backend", backend, BACKENDS))
+    if precision not in PRECISIONS:
+        raise ConfigError(choose("--precision", precision, PRECISIONS))
+    if precision == "float32":
+        return
+    if backend != "paddle_inference":
+        raise ConfigError(f"--precision {precision} is for --backend paddle_inference: {backend} computes in float32")
+    if device == "cpu" and precision == "float16":
+        raise ConfigError("--precision float16 is for a GPU: a CPU takes bfloat16 or float32")
+    if device == "cpu" and not paddle.base.core.supports_bfloat16():
+        raise ConfigError("--precision bfloat16 needs a processor with AVX-512: use float32")
+
+
+def dygraph(network) -> Predict:
+    """The network as it is, in eval mode."""
+
+    @paddle.no_grad()
+    def predict(images: np.ndarray) -> np.ndarray:
+        logits = network(paddle.to_tensor(images)).astype("float32")
+        return paddle.nn.functional.softmax(logits, axis=-1).numpy()
+
+    return predict
+
+
+def load(folder: Path, kind: str, device: str = "cpu", precision: str = "float32") -> Predict:
+    """The model of an exported folder.
+
+    Args:
+        kind: of the export, one of `READERS`.
+        device: "cpu", "gpu" or "gpu:N". On a GPU half precision is untested (this project has none).
+        precision: what Paddle Inference computes in; images and probabilities are float32 all the same.
+
+    Raises:
+        ConfigError: when a file or package is missing, or the model cannot be loaded.
+    """
+    check(READERS[kind], precision, device.partition(":")[0])
+    return _onnx(folder, device) if kind == "onnx" else _paddle_inference(folder, kind, device, precision)
+
+
+def _paddle_inference(folder: Path, kind: str, device: str, precision: str) -> Predict:
+    from paddle import inference
+
+    files = [folder / f"{STEM}{suffix}" for suffix in (".json" if kind == "paddle" else ".pdmodel", ".pdiparams")]
+    _need(files)
+    config = inference.Config(*map(str, files))
+    config.disable_glog_info()
+    # Both formats: without them 3.3.1's memory optimisation refuses .json, and its bfloat16 .pdmodel.
+    config.enable_new_ir(True)
+    config.enable_new_executor(True)
+    config.enable_memory_optim()
+    if device == "cpu":
+        config.disable_gpu()
+        config.set_cpu_math_library_num_threads(cpu.cores())
+        config.enable_mkldnn()
+        if precision == "bfloat16":
+            config.enable_mkldnn_bfloat16()
+    else:
+        kinds = inference.PrecisionType
+        config.enable_use_gpu(256, int(device.partition(":")[2] or 0), {
+            "float32": kinds.Float32, "float16": kinds.Half, "bfloat16": kinds.Bfloat16}[precision])
+    try:
+        predictor = inference.create_predictor(config)
+    except (RuntimeError, ValueError) as error:
+        raise ConfigError(f"Paddle Inference {paddle.__version__} cannot load {files[0]}: "
+                          f"{' '.join(str(error).split())[-300:]}") from None
+    given = predictor.get_input_handle(predictor.get_input_names()[0])
+    answer = predictor.get_output_handle(predictor.get_output_names()[0])
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        given.reshape(images.shape)
+        given.copy_from_cpu(images)
+        predictor.run()
+        return answer.copy_to_cpu()
+
+    return predict
+
+
+def _onnx(folder: Path, device: str) -> Predict:
+    runtime = import_onnx("onnxruntime")
+    file = folder / f"{STEM}.onnx"
+    _need([file])
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = cpu.cores()
+    options.log_severity_level = 3  # it warns of every constant that the converter left over
+    providers = ["CPUExecutionProvider"]
+    if device != "cpu":
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(device.partition(":")[2] or 0)}))
+    try:
+        session = runtime.InferenceSession(str(file), options, providers=providers)
+    except Exception as error:  # of its C++ side, whatever it raises
+        raise ConfigError(f"onnxruntime {runtime.__version__} cannot load {file}: "
+                          f"{' '.join(str(error).split())[-300:]}") from None
+    name = session.get_inputs()[0].name
+    return lambda images: session.run(None, {name: images})[0]
+
+
+def _need(files: list[Path]) -> None:
+    for file in files:
+        if not file.is_file():
+            raise ConfigError(f"{file} does not exist: export the network anew with tools/export_model.py")

@@ -1,0 +1,102 @@
+"""A network as the files that servers load, in a folder that says what it takes and what it answers.
+
+    inference.json, .pdiparams     Paddle Inference ("paddle"), .pdmodel in the place of .json for "paddle-2.6"
+    inference.onnx                 ONNX ("onnx")
+    inference.yml                  preprocessing and class names under PaddleClas's keys; what it was made of
+    config.yaml                    the whole config, resolved
+
+As in PaddleClas's exports the output is the softmax of the logits: probabilities, [N, classes] of images
+[N, C, H, W], for any N.
+"""
+from __future__ import annotations
+
+import contextlib
+import importlib
+import warnings
+from pathlib import Path
+from typing import Any, Mapping
+
+import paddle
+import yaml
+from paddle import nn
+
+from ..errors import ConfigError, choose
+from . import old_format
+
+STEM = "inference"
+SUFFIXES = {"paddle": ".json", "paddle-2.6": ".pdmodel", "onnx": ".onnx"}
+MANIFEST = f"{STEM}.yml"
+OPSET = 17  # the first with LayerNormalization
+
+
+def write_model(network: nn.Layer, shape: tuple[int, int, int], folder: Path, kind: str) -> None:
+    """Write the model's files, without the manifest.
+
+    Args:
+        network: in eval mode; images float32 [N, C, H, W] -> logits [N, classes]. It is traced, so it should be
+            the caller's own copy (`fold.for_inference`).
+        shape: C, H, W.
+        folder: exists. kind: one of `SUFFIXES`.
+
+    Raises:
+        ConfigError: for another kind; when ONNX is asked for and cannot be written here.
+    """
+    if kind not in SUFFIXES:
+        raise ConfigError(choose("--format", kind, SUFFIXES))
+    converter = import_onnx("paddle2onnx") if kind == "onnx" else None
+    model = nn.Sequential(network, nn.Softmax(axis=-1))
+    model.eval()
+    spec = [paddle.static.InputSpec([None, *shape], "float32", "x")]
+    stem = folder / STEM
+    with warnings.catch_warnings(), old_format.tracing() if kind == "paddle-2.6" else contextlib.nullcontext():
+        warnings.filterwarnings("ignore", message="paddle.amp.auto_cast")  # the head's, which is off
+        paddle.jit.save(paddle.jit.to_static(model, input_spec=spec, full_graph=True), str(stem))
+    stem.with_suffix(".pdiparams.info").unlink(missing_ok=True)  # names of this process, of no use to another
+    if converter:
+        parts = [stem.with_suffix(suffix) for suffix in (".json", ".pdiparams")]
+        try:
+            converter.export(*map(str, parts), save_file=str(stem.with_suffix(".onnx")), opset_version=OPSET,
+                             enable_onnx_checker=True, optimize_tool="None")
+        except Exception as error:  # of its C++ side, whatever it raises
+            raise ConfigError(f"paddle2onnx {converter.__version__} cannot convert this network ({_brief(error)}): use "
+                              "--format paddle") from error
+        for part in parts:
+            part.unlink()
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write `inference.yml`."""
+    text = yaml.safe_dump(dict(manifest), sort_keys=False, allow_unicode=True, width=110)
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> dict:
+    """What `inference.yml` of an exported folder says.
+
+    Raises:
+        ConfigError: when the folder is not there or is none of ours.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ConfigError(f"{folder} is no exported network: it has no {MANIFEST}. tools/export_model.py makes one")
+    try:
+        manifest = yaml.safe_load(path.read_text(encoding="utf-8"))
+        manifest["ppadapt"]["format"], manifest["ppadapt"]["input"], manifest["PostProcess"]["Topk"]["label_list"]
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} is not of tools/export_model.py ({_brief(error)}): export the network "
+                          "anew") from None
+    return manifest
+
+
+def import_onnx(name: str) -> Any:
+    """paddle2onnx or onnxruntime. Raises ConfigError, with the way to get it, where it cannot be imported."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        gone = getattr(error, "name", None) == name
+        why = "is not installed" if gone else f"cannot be imported ({_brief(error)})"
+        raise ConfigError(f"ONNX needs {name}, which {why}: pip install 'ppadapt[onnx]'") from None
+
+
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[-200:]}"
