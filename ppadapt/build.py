@@ -1,7 +1,7 @@
 """The only place where a configuration becomes objects."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Mapping, Optional
 
@@ -21,8 +21,11 @@ from .engine.train import Job
 from .errors import ConfigError, choose
 from .models.families import anatomy_of
 from .models.heads import HEADS
+from .models.layers import attention_kernel
 from .networks import network_and_report
 from .tuning import METHODS, Adaptation, attach
+from .tuning.frozen import DTYPES
+from .tuning.recompute import recompute_blocks
 
 KEEP_HEAD = "Pretrained"
 # Steps that only change how an image is held, not what the network sees.
@@ -98,12 +101,13 @@ def methods(tuning: Any) -> list:
 
 @dataclass
 class Task:
-    """An adapted network with what its files and predictions need."""
+    """An adapted network with what its files and predictions need. `notes` say what was chosen, and its cost."""
 
     config: Config
     adaptation: Adaptation
     classes: list[str]
     report: Optional[weights.Report]
+    notes: list[str] = field(default_factory=list)
 
     def manifest(self, metrics: Mapping[str, Any]) -> dict:
         """What the tuned file says about itself."""
@@ -168,9 +172,38 @@ def task(config: Config, classes: list[str]) -> Task:
     frozen = len(adaptation.trained) < len(list(net.named_parameters()))
     if report is None and frozen and not config.Global.pretrained_model:
         LOGGER.warning("the frozen network has random weights: set Arch.pretrained (True for those that ship)")
+    built.notes.append(f"attention: {attention_kernel()}")
     if config.Global.pretrained_model:
         built.load(config.Global.pretrained_model)
+    _store_frozen(built, config.Arch.frozen_dtype)
     return built
+
+
+def _store_frozen(built: Task, dtype: str) -> None:
+    if dtype not in DTYPES:
+        raise ConfigError(choose("Arch.frozen_dtype", dtype, DTYPES))
+    if dtype == "float32":
+        return
+    why = built.adaptation.anatomy.without.get("frozen_dtype")
+    if why:
+        raise ConfigError(f"Arch.frozen_dtype {dtype} does not work on {built.config.Arch.name}: {why}. Use float32")
+    count = built.adaptation.store_frozen(dtype)
+    if not count:
+        LOGGER.warning("Arch.frozen_dtype %s has no effect: no Linear is frozen", dtype)
+        return
+    cost = "; a CPU casts each to float32 when it is used" if paddle.get_device() == "cpu" else ""
+    built.notes.append(f"Arch.frozen_dtype: {count:,} frozen parameters are kept in {dtype}{cost}")
+
+
+def _recompute(built: Task) -> None:
+    network = built.adaptation.network
+    count, total = recompute_blocks(network), len(built.adaptation.anatomy.block_list(network))
+    if not count:
+        LOGGER.warning("Global.recompute has no effect: no block's input needs a gradient")
+        return
+    cost = "a half" if any(p.stop_gradient for p in network.parameters()) else "a third"
+    built.notes.append(f"Global.recompute: at most {count} of {total} blocks run forward twice and keep their input "
+                       f"only: a step takes up to {cost} as long again")
 
 
 def class_names(config: Config) -> list[str]:
@@ -221,6 +254,8 @@ def _parts(config: Config) -> tuple[dict[str, Any], Task]:
     built = task(config, train_data.classes)
     if tuned:
         built.load(tuned)
+    if g.recompute:
+        _recompute(built)
     steps = -(-len(train_loader) // g.update_freq)
     options = dict(config.Optimizer)
     lr = dict(options.pop("lr", None) or {})

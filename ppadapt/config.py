@@ -28,6 +28,7 @@ class Global:
     `pretrained_model` is a tuned file to start from or evaluate; `checkpoints` a run's `latest` to resume.
     `device` is auto, cpu, gpu or gpu:N. `update_freq` batches make one step. `eval_interval` and
     `save_interval` are in epochs (0: only after the last). `output_dir` gets one fresh folder per run.
+    `recompute` keeps only each block's input and runs its forward again in the backward: less memory, more time.
     """
 
     device: str = "auto"
@@ -40,6 +41,7 @@ class Global:
     save_interval: int = 1
     print_batch_step: int = 10
     use_visualdl: bool = True
+    recompute: bool = False
     pretrained_model: Optional[str] = None
     checkpoints: Optional[str] = None
 
@@ -48,6 +50,7 @@ class Global:
 class Arch:
     """The network. `pretrained`: a path, or True for the weights that ship with the package.
 
+    `frozen_dtype`: float32, bfloat16 or float16, what frozen matrices are kept in (`tuning.frozen.store_frozen`).
     Everything else (img_size, pool, drop_path_rate ...) is an option of the network's constructor.
     `class_num` comes from the data set when absent.
     """
@@ -56,6 +59,7 @@ class Arch:
     pretrained: Union[bool, str, None] = None
     class_num: Optional[int] = None
     head: str = "BatchNormLinear"
+    frozen_dtype: str = "float32"
     options: dict = field(default_factory=dict)
 
 

@@ -45,7 +45,8 @@ def train(config: Config, source: Path = Path("run.yaml")) -> dict:
                     platform.python_version())
     if task.report:
         log.LOGGER.info("%s", task.report)
-    log.LOGGER.info("%s", task.adaptation.summary())
+    for line in (task.adaptation.summary(), *task.notes):
+        log.LOGGER.info("%s", line)
     log.LOGGER.info("%d training images, %s; files go to %s", len(job.train_loader.dataset),
                     f"{len(job.eval_loader.dataset)} test images" if job.eval_loader else "no evaluation", job.folder)
     for what, data in (("training", job.train_loader), ("test", job.eval_loader)):

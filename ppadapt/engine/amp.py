@@ -14,6 +14,8 @@ LEVELS, DTYPES = ("O0", "O1", "O2"), ("float16", "bfloat16")
 class Precision:
     """O0: float32. O1: each operation chooses. O2: frozen layers are stored in `dtype` as well.
 
+    At both levels frozen matrices are cast to `dtype` once, not in every step: the numbers are the same.
+
     What trains is float32 at every level: the tuned state loses nothing and needs no master copy. (Under
     full fine-tuning nothing is frozen, and O2 stores no more in half precision than O1.) float16 scales the
     loss; bfloat16 has float32's range and needs none. On a CPU Paddle has no mixed precision: a warning, O0.
@@ -35,9 +37,11 @@ class Precision:
                                                 use_dynamic_loss_scaling=use_dynamic_loss_scaling)
 
     def prepare(self, adaptation) -> None:
-        """Under O2, store the frozen layers in half precision, in place."""
+        """Store what is frozen in half precision, in place: its matrices under O1, its layers under O2."""
         if self.level != self.asked:
             LOGGER.warning("AMP.level %s is for a GPU: on a CPU Paddle computes in float32", self.asked)
+        if self.level == "O1":
+            adaptation.store_frozen(self.dtype)
         if self.level == "O2":
             training = [layer for layer in adaptation.network.sublayers(include_self=True)
                         if any(not p.stop_gradient for p in layer.parameters(include_sublayers=False))]

@@ -98,7 +98,8 @@ FAMILIES = (
         Anatomy(blocks="layers.*.blocks", branch_in="mlp.fc1", attn="norm1", mlp="norm2",
                 linears=output_linears(), without={
             **_STAGES, "RepAdapter": "q, k and v are not computed by a layer, and no norm stands before them",
-            "SSF": "q, k and v are not computed by a layer that SSF could follow"}),
+            "SSF": "q, k and v are not computed by a layer that SSF could follow",
+            "frozen_dtype": "its attention multiplies with a layer's weight itself"}),
         note="PaddleClas 2.6.0's forward stops with a NameError; ours takes its place"),
     Family("CSWin", "2107.00652", "model_zoo.cswin_transformer", "CSwinTransformer", (
         "CSWinTransformer_tiny_224", "CSWinTransformer_small_224", "CSWinTransformer_base_224",

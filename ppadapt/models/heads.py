@@ -38,8 +38,8 @@ class BatchNorm(nn.Layer):
             var = (centred * centred).mean(axis=0)
             with paddle.no_grad():
                 m = self.momentum
-                self.running_mean.set_value(self.running_mean * (1 - m) + mean.detach() * m)
-                self.running_var.set_value(self.running_var * (1 - m) + var.detach() * (m * n / (n - 1)))
+                paddle.assign(self.running_mean * (1 - m) + mean * m, self.running_mean)
+                paddle.assign(self.running_var * (1 - m) + var * (m * n / (n - 1)), self.running_var)
             return centred * paddle.rsqrt(var + self.epsilon)
 
 

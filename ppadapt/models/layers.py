@@ -5,12 +5,26 @@ equations 2 and 3. Parameter names are those of timm and PaddleClas, so their ch
 """
 from __future__ import annotations
 
+import functools
+
 import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
 TRUNC_NORMAL = nn.initializer.TruncatedNormal(std=0.02)
 ZEROS = nn.initializer.Constant(0.0)
+HALF = (paddle.float16, paddle.bfloat16)
+
+
+@functools.cache
+def attention_kernel() -> str:
+    """"flash" where Paddle has it for this GPU, from compute capability 8.0 on; else "plain". Chosen once.
+
+    Flash attention (Dao, arXiv 2307.08691) computes in half precision, so float32 takes the plain way everywhere.
+    """
+    if not (paddle.is_compiled_with_cuda() and paddle.get_device().startswith("gpu")):
+        return "plain"
+    return "flash" if tuple(paddle.device.cuda.get_device_capability()) >= (8, 0) else "plain"
 
 
 def linear(in_features: int, out_features: int, bias: bool = True) -> nn.Linear:
@@ -77,10 +91,15 @@ class Attention(nn.Layer):
     def forward(self, x):
         n, tokens, dim = x.shape
         qkv = self.qkv(x).reshape([n, tokens, 3, self.num_heads, dim // self.num_heads])
-        q, k, v = qkv.transpose([2, 0, 3, 1, 4]).unbind(0)
-        attention = F.softmax(paddle.matmul(q * self.scale, k, transpose_y=True), axis=-1)
-        x = paddle.matmul(self.attn_drop(attention), v).transpose([0, 2, 1, 3]).reshape([n, tokens, dim])
-        return self.proj_drop(self.proj(x))
+        if attention_kernel() == "flash" and qkv.dtype in HALF:
+            # Paddle 2.6 drops out in spite of training=False, so the rate says it.
+            rate = self.attn_drop.p if self.attn_drop.training else 0.0
+            mixed = F.scaled_dot_product_attention(*qkv.unbind(2), dropout_p=rate)
+        else:
+            q, k, v = qkv.transpose([2, 0, 3, 1, 4]).unbind(0)
+            attention = F.softmax(paddle.matmul(q * self.scale, k, transpose_y=True), axis=-1)
+            mixed = paddle.matmul(self.attn_drop(attention), v).transpose([0, 2, 1, 3])
+        return self.proj_drop(self.proj(mixed.reshape([n, tokens, dim])))
 
 
 class Mlp(nn.Layer):

@@ -22,7 +22,7 @@ from ..errors import UserError
 from ..models.anatomy import Anatomy, find
 from ..models.families import anatomy_of
 from ..weights import digest
-from .frozen import prepare_frozen
+from .frozen import prepare_frozen, store_frozen
 
 
 class TuningError(UserError):
@@ -163,6 +163,13 @@ class Adaptation:
                               "). Use the Arch, Tuning and class_num it was trained with")
         for name, tensor in own.items():
             tensor.set_value(np.asarray(state[name]).astype(_dtype_name(tensor)))
+
+    def store_frozen(self, dtype: str) -> int:
+        """Keep the frozen matrices in `dtype`, in place; how many parameters those are. See `frozen.store_frozen`.
+
+        None are where the anatomy's `without` says why.
+        """
+        return 0 if "frozen_dtype" in self.anatomy.without else store_frozen(self.network, dtype)
 
     def merge(self) -> nn.Layer:
         """A plain network that computes the same: a copy with the tuned state folded into its own weights.

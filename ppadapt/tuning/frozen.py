@@ -8,12 +8,16 @@ network is traced for export. What each of them brought, and what did not pay: d
 """
 from __future__ import annotations
 
+import math
+
 import paddle
 from paddle import nn
 from paddle.autograd import PyLayer
 from paddle.nn import functional as F
 
-from ..models.layers import Attention
+from ..models.layers import HALF, Attention
+
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 def prepare_frozen(network: nn.Layer, cheap: bool = True) -> None:
@@ -30,6 +34,33 @@ def prepare_frozen(network: nn.Layer, cheap: bool = True) -> None:
         swaps.update({nn.LayerNorm: CheapLayerNorm, nn.Linear: CheapLinear, Attention: CheapAttention})
     for layer in network.sublayers(include_self=True):
         layer.__class__ = swaps.get(type(layer), type(layer))
+
+
+def store_frozen(network: nn.Layer, dtype: str) -> int:
+    """Keep the matrices of frozen Linears in `dtype`, in place: half the memory in bfloat16 or float16.
+
+    That is nearly all of a transformer; norms, embeddings and the stem stay as they are, and so do Linears of which
+    anything trains. Each use computes in the type of its input: under AMP of the same type nothing is cast any
+    more; otherwise a float32 copy is made for the product and let go. What is lost: docs/performance.md.
+
+    Returns:
+        How many parameters are kept so.
+    """
+    count = 0
+    for layer in network.sublayers(include_self=True):
+        if type(layer) in (nn.Linear, FrozenLinear, CheapLinear) and _frozen(layer):
+            if type(layer) is nn.Linear:
+                layer.__class__ = FrozenLinear
+            layer.to(dtype=dtype)
+            count += sum(math.prod(p.shape) for p in layer.parameters())
+    return count
+
+
+class FrozenLinear(nn.Linear):
+    """A Linear whose weights may be of another type than its input, which says what is computed in."""
+
+    def forward(self, x):
+        return F.linear(x, _meet(self.weight, x), _meet(self.bias, x))
 
 
 class FrozenLayerNorm(nn.LayerNorm):
@@ -58,16 +89,17 @@ class CheapLayerNorm(FrozenLayerNorm):
         return FrozenLayerNorm.forward(self, x)
 
 
-class CheapLinear(nn.Linear):
+class CheapLinear(FrozenLinear):
     """A Linear that keeps its input only where its weight trains, and adds its bias in the matrix product."""
 
     def forward(self, x):
         quick = paddle.in_dynamic_mode() and _quick(x, self.weight, self.bias)
-        if not _wants_gradient(x, self.weight, self.bias):
-            return _affine(x, self.weight, self.bias) if quick else F.linear(x, self.weight, self.bias)
-        if quick or self.weight.stop_gradient:
-            return _Linear.apply(x, self.weight, self.bias, quick)
-        return F.linear(x, self.weight, self.bias)
+        if _wants_gradient(x, self.weight, self.bias):
+            if quick or self.weight.stop_gradient:
+                return _Linear.apply(x, self.weight, self.bias, quick)
+        elif quick:
+            return _affine(x, self.weight, self.bias)
+        return FrozenLinear.forward(self, x)
 
 
 class CheapAttention(Attention):
@@ -90,7 +122,7 @@ class _Linear(PyLayer):
         if not weight.stop_gradient:
             ctx.save_for_backward(x)
         ctx.weight, ctx.bias, ctx.wants_input, ctx.dtype = weight, bias, not x.stop_gradient, x.dtype
-        return _affine(x, weight, bias) if quick else F.linear(x, weight, bias)
+        return _affine(x, weight, bias) if quick else F.linear(x, _meet(weight, x), _meet(bias, x))
 
     @staticmethod
     def backward(ctx, grad):
@@ -153,14 +185,14 @@ class _Attention(PyLayer):
     def forward(ctx, x, layer):
         n, tokens, dim = x.shape
         heads, rows = layer.num_heads, n * tokens
-        weight = layer.qkv.weight.reshape([dim, 3 * heads, -1]).transpose([1, 0, 2])
+        weight = _meet(layer.qkv.weight, x).reshape([dim, 3 * heads, -1]).transpose([1, 0, 2])
         qkv = paddle.matmul(x.reshape([1, rows, dim]), weight)
         q, k, v = qkv.reshape([3, heads, n, tokens, -1]).unbind(0)
         bias = layer.proj.bias
         if layer.qkv.bias is not None:
-            q_bias, _, v_bias = layer.qkv.bias.reshape([3, -1]).unbind(0)
+            q_bias, _, v_bias = _meet(layer.qkv.bias, x).reshape([3, -1]).unbind(0)
             q = q + paddle.matmul(paddle.ones([rows, 1], x.dtype), q_bias.reshape([heads, 1, -1])).reshape(q.shape)
-            bias = F.linear(v_bias, layer.proj.weight, bias)
+            bias = F.linear(v_bias, _meet(layer.proj.weight, x), _meet(bias, x))
         q = q * layer.scale
         attention = F.softmax(paddle.matmul(q, k, transpose_y=True), axis=-1)
         ctx.layer, ctx.kept = layer, heads * tokens <= 3 * dim
@@ -174,7 +206,7 @@ class _Attention(PyLayer):
         layer, (heads, n, tokens, width) = ctx.layer, q.shape
         # The longest tensors of a ViT-B, and quicker to make again than anything else of their size.
         attention = kept[0] if kept else F.softmax(paddle.matmul(q, k, transpose_y=True), axis=-1)
-        grad = paddle.matmul(grad, layer.proj.weight, transpose_y=True)
+        grad = paddle.matmul(grad, _meet(layer.proj.weight, grad), transpose_y=True)
         grad = grad.reshape([n, tokens, heads, width]).transpose([2, 0, 1, 3])
         grad_v = paddle.matmul(attention, grad, transpose_x=True)
         # Softmax: a (g - sum(a g)), the sum and its broadcast as matrix products.
@@ -185,11 +217,12 @@ class _Attention(PyLayer):
         grad_q, grad_k = paddle.matmul(grad, k).scale_(layer.scale), paddle.matmul(grad, q, transpose_x=True)
         grad = paddle.concat([grad_q, grad_k, grad_v]).reshape([3 * heads, n * tokens, width])
         grad = grad.transpose([1, 0, 2]).reshape([n, tokens, -1])
-        return paddle.matmul(grad, layer.qkv.weight, transpose_y=True)
+        return paddle.matmul(grad, _meet(layer.qkv.weight, grad), transpose_y=True)
 
 
 def _affine(x, weight, bias):
     """x W + b in one matrix product: Paddle's CPU broadcast of b takes up to half as long again."""
+    weight, bias = _meet(weight, x), _meet(bias, x)
     if bias is None:
         return paddle.matmul(x, weight)
     y = paddle.addmm(bias.unsqueeze(0), x.reshape([-1, x.shape[-1]]), weight)
@@ -202,11 +235,13 @@ def _wants_gradient(*tensors) -> bool:
             and any(t is not None and not t.stop_gradient for t in tensors))
 
 
-def _quick(*tensors) -> bool:
-    """Whether all is float32, or all float64, on a CPU, and AMP off: where what pays was measured."""
-    dtypes = {t.dtype for t in tensors if t is not None}
-    return (len(dtypes) == 1 and dtypes <= {paddle.float32, paddle.float64}
-            and all(t is None or t.place.is_cpu_place() for t in tensors) and not _autocasting())
+def _quick(x, *weights) -> bool:
+    """Whether float32 or float64 is computed, on a CPU, and AMP off: where what pays was measured."""
+    def fits(w):
+        return w is None or w.place.is_cpu_place() and (w.dtype == x.dtype or w.stop_gradient and w.dtype in HALF)
+
+    return (x.dtype in (paddle.float32, paddle.float64) and x.place.is_cpu_place() and not _autocasting()
+            and all(fits(w) for w in weights))
 
 
 def _autocasting() -> bool:
@@ -220,6 +255,11 @@ def _frozen(layer: nn.Layer) -> bool:
 
 def _hooked(layer: nn.Layer) -> bool:
     return bool(layer._forward_pre_hooks or layer._forward_post_hooks)
+
+
+def _meet(tensor, x):
+    """A weight in the type that is computed in; under AMP that is for Paddle to say."""
+    return tensor if tensor is None or _autocasting() else _cast(tensor, x.dtype)
 
 
 def _cast(tensor, dtype):

@@ -14,11 +14,14 @@ from ..models.families import anatomy_of
 from .base import TuningError
 
 
-def recompute_blocks(network: nn.Layer, anatomy: Anatomy | None = None) -> None:
+def recompute_blocks(network: nn.Layer, anatomy: Anatomy | None = None) -> int:
     """Make every block of the network recompute, in place. Call it after `attach`; names stay as they are.
 
     Gradients stay the same, with dropout too. A block whose input needs no gradient, such as the first, runs
     as before: it keeps little.
+
+    Returns:
+        How many blocks there are, at most, whose input needs a gradient: 0 means that nothing is gained.
 
     Raises:
         TuningError: for a network whose blocks cannot be run twice.
@@ -26,10 +29,24 @@ def recompute_blocks(network: nn.Layer, anatomy: Anatomy | None = None) -> None:
     anatomy = anatomy_of(network) if anatomy is None else anatomy
     if "recompute" in anatomy.without:
         raise TuningError(f"recompute does not work on {type(network).__name__}: {anatomy.without['recompute']}")
-    for block in anatomy.block_list(network):
+    blocks = anatomy.block_list(network)
+    for block in blocks:
         if not isinstance(block, _Recomputed):
             kind = type(block)
             block.__class__ = type(kind.__name__, (_Recomputed, kind), {"run": kind.forward})
+    return _with_gradient(network, blocks, anatomy)
+
+
+def _with_gradient(network: nn.Layer, blocks: list[nn.Layer], anatomy: Anatomy) -> int:
+    """The blocks above the first that trains; all, where the stem or prompts do."""
+    inside = {id(p) for block in blocks for p in block.parameters()}
+    last = tuple(f"{path}." for path in anatomy.norms)
+    if any(not p.stop_gradient and id(p) not in inside and not anatomy.answers(n) and not n.startswith(last)
+           for n, p in network.named_parameters()):
+        return len(blocks)
+    first = next((i for i, block in enumerate(blocks) if any(not p.stop_gradient for p in block.parameters())),
+                 len(blocks))
+    return max(0, len(blocks) - first - 1)
 
 
 class _Recomputed:

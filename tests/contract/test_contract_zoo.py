@@ -133,6 +133,22 @@ def test_what_is_frozen_costs_less_and_changes_no_gradient(title):
 
 
 @EVERY_FAMILY
+def test_frozen_matrices_may_be_kept_in_half_precision(title):
+    for cheap in (True, False):
+        adaptation = branches(title, cheap)
+        expected = logits(adaptation.network, title)
+        count = adaptation.store_frozen("bfloat16")
+        if "frozen_dtype" in FAMILY[title].anatomy.without:
+            assert not count
+        else:
+            kept = {p.dtype for p in adaptation.network.parameters() if p.stop_gradient and p.ndim == 2}
+            assert count and paddle.bfloat16 in kept
+            assert {str(g.dtype) for g in gradients(adaptation, title).values()} == {"float32"}
+        # bfloat16 has 8 bits: each matrix is off by up to 0.4%.
+        np.testing.assert_allclose(logits(adaptation.network, title), expected, atol=0.02 * np.abs(expected).max())
+
+
+@EVERY_FAMILY
 def test_recompute_changes_no_gradient_or_is_refused(title):
     adaptation = branches(title)
     if "recompute" in FAMILY[title].anatomy.without:

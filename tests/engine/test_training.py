@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from ppadapt import build, config, experiment, weights
+from ppadapt.engine import train as train_module
+from ppadapt.engine.amp import Precision
 from ppadapt.engine.train import TrainingError
 from ppadapt.errors import UserError
 
@@ -114,6 +116,58 @@ def test_mixed_precision_on_a_cpu_is_float32_and_says_so(tmp_path, level, dtype)
     assert "on a CPU Paddle computes in float32" in (Path(mixed["folder"]) / "train.log").read_text(encoding="utf-8")
 
 
+def test_o1_keeps_frozen_matrices_in_its_type_and_what_trains_in_float32(tmp_path):
+    _, task = build.training(plan(tmp_path))
+    precision = Precision(dtype="bfloat16")
+    precision.asked = precision.level = "O1"  # as on a GPU
+    precision.prepare(task.adaptation)
+    network = task.adaptation.network
+    assert network.blocks[0].mlp.fc1.weight.dtype == paddle.bfloat16
+    assert network.blocks[0].norm1.weight.dtype == network.blocks[0].adaptmlp.up_proj.weight.dtype == paddle.float32
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_frozen_network_in_half_precision_takes_and_gives_the_same_tuned_files(tmp_path, dtype):
+    results = experiment.train(plan(tmp_path, Arch__frozen_dtype=dtype))
+    folder = Path(results["folder"])
+    assert "parameters are kept in " + dtype in (folder / "train.log").read_text(encoding="utf-8")
+    full = plan(tmp_path, Global__pretrained_model=str(folder / "latest.safetensors"))
+    assert experiment.evaluate(full)["loss"] == pytest.approx(results["loss"], rel=0.02)
+    half = config.load(folder / "config.yaml", [f"Global.pretrained_model={folder / 'latest.safetensors'}"])
+    assert experiment.evaluate(half)["loss"] == pytest.approx(results["loss"], rel=1e-6)
+
+
+def test_recompute_trains_the_same_and_says_what_it_costs(tmp_path):
+    plain, again = (experiment.train(plan(tmp_path, Global__recompute=r, Global__epochs=1)) for r in (False, True))
+    for name, tensor in tuned(plain).items():
+        np.testing.assert_allclose(tuned(again)[name], tensor, rtol=1e-4, atol=1e-6, err_msg=name)
+    said = (Path(again["folder"]) / "train.log").read_text(encoding="utf-8")
+    assert "at most 1 of 2 blocks run forward twice" in said and "a half as long again" in said
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"Global__recompute": True, "Tuning": {"name": "LinearProbe"}}, "Global.recompute has no effect"),
+    ({"Arch__frozen_dtype": "float16", "Tuning": {"name": "FullFineTuning"}},
+     "Arch.frozen_dtype float16 has no effect"),
+])
+def test_options_without_effect_say_so(tmp_path, capsys, change, message):
+    experiment.train(plan(tmp_path, Global__epochs=0, **change))
+    assert message in capsys.readouterr().out
+
+
+def test_the_host_waits_for_the_device_only_where_a_line_is_due(tmp_path, monkeypatch):
+    job, _ = build.training(plan(tmp_path, Global__epochs=1, Global__print_batch_step=100))
+    reads, steps = [], []
+    for name in ("numpy", "item", "tolist", "__float__", "__int__", "__bool__"):
+        plain = getattr(paddle.Tensor, name)
+        monkeypatch.setattr(paddle.Tensor, name, lambda self, *a, plain=plain, **k: (
+            reads.append(len(steps)), plain(self, *a, **k))[1])
+    step = job.optimizer.step
+    monkeypatch.setattr(job.optimizer, "step", lambda: (step(), steps.append(1))[0])
+    train_module._train_epoch(job, 1)
+    assert set(reads) == {1, 3}  # after the first step and the last, where a line is due; not after the second
+
+
 def test_mixup_and_label_smoothing_train(tmp_path):
     mixed = plan(tmp_path, Global__epochs=1, Loss={"Train": [{"CELoss": {"epsilon": 0.1}}]})
     mixed.DataLoader.Train.dataset["batch_transform_ops"] = [{"MixupOperator": {"alpha": 0.8}}]
@@ -151,6 +205,7 @@ def test_other_preprocessing_is_refused(tmp_path):
     ({"Arch__pretrained": True}, "does not fit the network"),
     ({"Arch__head": "Lin"}, "Arch.head 'Lin' is unknown"),
     ({"AMP": {"level": "O3"}}, "AMP.level 'O3' is unknown"),
+    ({"Arch__frozen_dtype": "float8"}, "Arch.frozen_dtype 'float8' is unknown"),
     ({"Loss": {"Train": [{"CELos": {}}]}}, "Did you mean 'CELoss'"),
     ({"Metric": {"Eval": [{"TopkAcc": {"topk": [0]}}]}}, "whole numbers"),
     ({"Optimizer": {"name": "AdamW", "lr": {"name": "Cosine", "warmup_epoch": 9}}}, "warm-up must end"),

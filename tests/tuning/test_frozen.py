@@ -197,6 +197,52 @@ def test_every_method_gets_the_gradients_of_plain_layers(method, side, dtype, re
         assert np.abs(found[name] - grad).max() <= relative * max(np.abs(grad).max(), 0.1 * scale), name
 
 
+@on_cpu
+@pytest.mark.parametrize("dtype, bits", [("bfloat16", 8), ("float16", 11)])
+@pytest.mark.parametrize("cheap", [True, False])
+def test_matrices_kept_in_half_precision_compute_in_float32(cheap, dtype, bits):
+    """Their rounding is all that differs: a float32 network of the rounded matrices computes the same."""
+    stored, rounded = build("adaptformer", cheap), build("adaptformer", cheap)
+    parameters = dict(stored.network.named_parameters())
+    count = stored.store_frozen(dtype)
+    assert count == 3 * (16 * 48 + 48 + 16 * 16 + 16 + 2 * 16 * 64 + 64 + 16)
+    for name, p in rounded.network.named_parameters():
+        assert parameters[name] is dict(stored.network.named_parameters())[name]
+        kept = parameters[name]
+        if str(kept.dtype).endswith(dtype):
+            assert kept.stop_gradient
+            # float16 has fewer bits below 2^-14.
+            np.testing.assert_allclose(kept.astype("float32").numpy(), p.numpy(), rtol=2.0 ** -bits, atol=2.0 ** -25)
+            p.set_value(kept.astype("float32"))
+    images, labels = batch()
+    found, expected = (gradients(a, images, labels) for a in (stored, rounded))
+    for name, grad in expected.items():
+        assert found[name].dtype == np.float32
+        assert_close(found[name], grad, 1e-5)
+
+
+@on_cpu
+def test_what_trains_is_never_kept_in_half_precision():
+    adaptation = build("bitfit")
+    assert adaptation.store_frozen("bfloat16") == 0
+    adaptation = build("last blocks")
+    adaptation.store_frozen("bfloat16")
+    assert {str(p.dtype) for p in adaptation.parameters().values()} <= {"float32", "paddle.float32"}
+
+
+def test_under_amp_a_frozen_matrix_is_cast_once_not_in_every_step(monkeypatch):
+    """Paddle is handed the very tensor that is stored, so that there is nothing left to cast."""
+    adaptation, seen = build("adaptformer"), []
+    adaptation.store_frozen("bfloat16")
+    layer = adaptation.network.blocks[1].mlp.fc1
+    monkeypatch.setattr(frozen, "_autocasting", lambda: True)
+    monkeypatch.setattr(frozen.F, "linear", lambda x, w, b: seen.append(w is layer.weight) or (
+        paddle.matmul(x, w.astype(x.dtype)) + b.astype(x.dtype)))
+    layer(wanted(2, 16))
+    layer(draw(2, 16))
+    assert seen == [True, True]
+
+
 def test_names_and_parameters_stay():
     cheap, plain = build("adaptformer").network, build("adaptformer", cheap=False).network
     assert list(cheap.state_dict()) == list(plain.state_dict())

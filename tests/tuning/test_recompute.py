@@ -56,6 +56,11 @@ def test_gradients_stay_the_same_with_dropout_too(method):
         np.testing.assert_allclose(found[name], grad, rtol=1e-8, atol=1e-12, err_msg=name)
 
 
+@pytest.mark.parametrize("method, count", [("adaptformer", 2), ("last block", 0), ("vpt", 3), ("full", 3)])
+def test_it_says_how_many_blocks_run_twice(method, count):
+    assert recompute_blocks(build(method, False).network) == count
+
+
 def test_less_is_kept():
     kept = []
     for recomputes in (True, False):
