@@ -1,6 +1,7 @@
 """The only place where a configuration becomes objects."""
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Mapping, Optional
@@ -8,8 +9,8 @@ from typing import Any, Callable, Mapping, Optional
 import paddle
 from paddle import nn
 
-from . import weights
-from .config import Config, Split, check_options, construct
+from . import features, weights
+from .config import Config, Sampler, Split, check_options, construct
 from .data import DATASETS, Loader, build_loader, holdout
 from .engine import checkpoint
 from .engine.amp import Precision
@@ -268,8 +269,9 @@ def _parts(config: Config) -> tuple[dict[str, Any], Task]:
     optimizer = build_optimizer(parameters, schedule, **options)
     precision = Precision(**vars(config.AMP))
     ema = EMA(parameters, config.EMA.decay) if config.EMA.decay is not None else None
+    adaptation, train_loader, eval_loader = _on_features(config, built, train_loader, eval_loader, precision)
     parts = {
-        "adaptation": built.adaptation, "train_loader": train_loader, "eval_loader": eval_loader,
+        "adaptation": adaptation, "train_loader": train_loader, "eval_loader": eval_loader,
         "train_losses": entries(LOSSES, config.Loss.Train, "Loss.Train"),
         "eval_losses": entries(LOSSES, config.Loss.Eval, "Loss.Eval"),
         "train_metrics": entries(METRICS, config.Metric.Train, "Metric.Train"),
@@ -278,6 +280,33 @@ def _parts(config: Config) -> tuple[dict[str, Any], Task]:
         "epochs": g.epochs, "seed": g.seed, "update_freq": g.update_freq, "print_batch_step": g.print_batch_step,
         "eval_interval": g.eval_interval, "save_interval": g.save_interval, "resume": resume}
     return parts, built
+
+
+def _on_features(config: Config, built: Task, train_loader: Loader, eval_loader: Optional[Loader],
+                 precision: Precision) -> tuple:
+    """Adaptation and loaders, on cached features where Global.cache_features and the task allow."""
+    asked = config.Global.cache_features
+    if asked not in ("auto", True, False):
+        raise ConfigError(choose("Global.cache_features", asked, ("auto", True, False)))
+    plain = {"Train": train_loader, **({"Eval": eval_loader} if eval_loader else {})}
+    head_only, why_not = (False, "") if asked is False else features.obstacle(built.adaptation, plain.values())
+    if asked is True and why_not:
+        raise ConfigError(f"Global.cache_features is True, but {why_not}")
+    if asked is False or why_not:
+        if head_only:
+            built.notes.append(f"features are not cached: {why_not}")
+        return built.adaptation, train_loader, eval_loader
+    ordered, transforms = {}, {}
+    for side, plain_loader in plain.items():
+        split = copy.deepcopy(getattr(config.DataLoader, side))
+        split.sampler = Sampler(batch_size=config.DataLoader.Eval.sampler.batch_size, shuffle=False)
+        ordered[side] = loader(split, "train" if side == "Train" else "test", config.Global.seed, plain_loader.dataset)
+        transforms[side] = split.dataset.get("transform_ops")
+    arch = {"name": config.Arch.name, "frozen_dtype": config.Arch.frozen_dtype, **config.Arch.options}
+    numbers = [precision.level] if precision.level == "O0" else [precision.level, precision.dtype]
+    cached = features.use(built.adaptation, plain, ordered, transforms, arch, precision.context, numbers,
+                          features.folder(config.Global.feature_cache))
+    return features.HeadOnly(built.adaptation), cached["Train"], cached.get("Eval")
 
 
 def entries(choices: Mapping[str, Callable], given: list, where: str) -> list:

@@ -195,6 +195,7 @@ def summarise(method: str, runs: list[dict]) -> dict:
             "trained_parameters": first["trained_parameters"],
             "share": first["trained_parameters"] / first["parameters"], "file_bytes": first["file_bytes"],
             "images_per_second": statistics.mean(run["images_per_second"] for run in runs),
+            "cached_features": any(run.get("cached_features") for run in runs),
             "seconds": statistics.mean(run["seconds"] for run in runs),
             "peak_memory_mb": max(run["peak_memory_mb"] for run in runs), "runs": runs}
 
@@ -206,15 +207,18 @@ def cells(row: dict) -> list[str]:
     """A row of the table as text."""
     spread = f" ± {row['std']:.2f}" if row["std"] is not None else ""
     return [row["method"], f"{row['top1']:.2f}{spread}", str(row["seeds"]), f"{row['trained_parameters']:,}",
-            f"{row['share']:.2%}", experiment.size(row["file_bytes"]), f"{row['images_per_second']:.0f}",
-            f"{row['seconds']:.0f} s", f"{row['peak_memory_mb']:.0f} MiB"]
+            f"{row['share']:.2%}", experiment.size(row["file_bytes"]),
+            f"{row['images_per_second']:.0f}" + "*" * row["cached_features"], f"{row['seconds']:.0f} s",
+            f"{row['peak_memory_mb']:.0f} MiB"]
 
 
 def table(rows: list[dict]) -> str:
     """The comparison in Markdown, with what was chosen on held-out data where there was a choice."""
-    if not any(row.get("candidates") for row in rows):
-        return experiment.markdown(HEAD, [cells(row) for row in rows])
-    return experiment.markdown((*HEAD, "chosen"), [[*cells(row), ", ".join(brief(row["chosen"]))] for row in rows])
+    head, lines = HEAD, [cells(row) for row in rows]
+    if any(row.get("candidates") for row in rows):
+        head, lines = (*HEAD, "chosen"), [[*line, ", ".join(brief(r["chosen"]))] for line, r in zip(lines, rows)]
+    note = "\n\n\\* the head alone, on cached features" if any(row["cached_features"] for row in rows) else ""
+    return experiment.markdown(head, lines) + note
 
 
 def choices_table(rows: list[dict]) -> str:

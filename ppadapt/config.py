@@ -29,6 +29,8 @@ class Global:
     `device` is auto, cpu, gpu or gpu:N. `update_freq` batches make one step. `eval_interval` and
     `save_interval` are in epochs (0: only after the last). `output_dir` gets one fresh folder per run.
     `recompute` keeps only each block's input and runs its forward again in the backward: less memory, more time.
+    `cache_features`: where only the head trains on fixed images, compute what it reads once and keep it in
+    `feature_cache` ($PPADAPT_CACHE or ~/.cache/ppadapt); auto: where that can be, True: or an error, False: never.
     """
 
     device: str = "auto"
@@ -44,6 +46,8 @@ class Global:
     recompute: bool = False
     pretrained_model: Optional[str] = None
     checkpoints: Optional[str] = None
+    cache_features: Union[bool, str] = "auto"
+    feature_cache: Optional[str] = None
 
 
 @dataclass

@@ -25,6 +25,7 @@ from .engine.losses import LOSSES
 from .engine.metrics import METRICS
 from .engine.train import train as run_training
 from .errors import ConfigError
+from .features import HeadOnly
 
 
 def train(config: Config, source: Path = Path("run.yaml")) -> dict:
@@ -64,6 +65,7 @@ def train(config: Config, source: Path = Path("run.yaml")) -> dict:
         "config": config.to_dict(), "folder": str(job.folder),
         "tuning": [type(m).__name__ for m in task.adaptation.methods],
         "backbone": config.Arch.name, "backbone_digest": task.adaptation.backbone_digest, **results,
+        "cached_features": isinstance(job.adaptation, HeadOnly),
         "file_bytes": best.stat().st_size if best.is_file() else None,
         "versions": {"ppadapt": __version__, "paddle": paddle.__version__, "python": platform.python_version()},
         "machine": machine()}

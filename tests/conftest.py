@@ -20,6 +20,14 @@ def find_golden(case: str, file: str = "") -> Path:
     pytest.skip(f"golden case {case}/{file} is neither in {GOLDEN[0]} nor in {GOLDEN[1]}")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_feature_cache(tmp_path_factory):
+    """The tests keep features in a folder of their own, not in the user's; tools that they start too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PPADAPT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def golden_dir():
     """`golden_dir(case)` -> its folder, or a skip that says where it was looked for."""

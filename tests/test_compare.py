@@ -22,7 +22,7 @@ OPS = [{"ResizeImage": {"size": 16}}, {"NormalizeImage": {"order": ""}}, {"ToCHW
 def small(tmp_path):
     """A folder of configs, tiny_linear.yaml and tiny_adaptformer.yaml, of a network that trains in a second."""
     split = {"dataset": {"name": "Digits", "limit": 60, "transform_ops": OPS}, "sampler": {"batch_size": 20}}
-    base = {"Global": {"epochs": 1, "use_visualdl": False, "device": "cpu"},
+    base = {"Global": {"epochs": 1, "use_visualdl": False, "device": "cpu", "cache_features": False},
             "Arch": {"name": "vit_micro_patch4_32", "img_size": 16, "embed_dim": 12, "depth": 2, "num_heads": 2,
                      "patch_size": 8},
             "Optimizer": {"name": "AdamW", "lr": {"name": "Cosine", "learning_rate": 0.01}},
@@ -126,6 +126,7 @@ def test_choices_are_made_on_held_out_training_data_and_never_read_the_test_data
     monkeypatch.setattr(experiment, "train", watched_train)
     monkeypatch.setattr(Digits, "digest", lambda self: f"{self.split} {len(self)}")
     arguments = dict(config=small, methods=["linear"], seeds=[0, 1], folder=tmp_path / "out", holdout=0.25,
+                     overrides=[f"DataLoader.{side}.loader.transform_by=image" for side in ("Train", "Eval")],
                      choices=["Optimizer.lr.learning_rate=1e-6,0.3"])
     row, = compare.compare(**arguments)
     assert [entry[0] for entry in log] == [0.25, 0.25, None, None]
@@ -163,19 +164,19 @@ def test_a_wrong_held_out_share_is_named(small, change, message):
         build.dataset(plan.DataLoader.Train, "train", 0)
 
 
-def test_runs_of_one_comparison_read_weights_and_data_once_and_equal_separate_runs(small, tmp_path, monkeypatch):
+def test_runs_of_one_comparison_read_the_weights_once_and_equal_separate_runs(small, tmp_path, monkeypatch):
     """Full fine-tuning first: what it does to its network must not reach the next run."""
-    shipped = ["Arch.pretrained=True", *(f"Arch.{key}={value}" for key, value in (
-        ("img_size", 32), ("embed_dim", 192), ("depth", 6), ("num_heads", 3), ("patch_size", 4)))]
-    shipped += ["DataLoader.Train.dataset.limit=16", "DataLoader.Train.sampler.batch_size=8",
-                *(f"DataLoader.{side}.dataset.transform_ops.0.ResizeImage.size=32" for side in ("Train", "Eval"))]
+    file = tmp_path / "w.pdparams"
+    network = build.network(config.load(small), 10)[0]
+    weights.save_pdparams(file, {name: p.numpy() for name, p in network.named_parameters()})
+    pretrained = [f"Arch.pretrained={file}"]
     reads = []
-    read = weights.once.read_file
-    monkeypatch.setattr(weights.once, "read_file", lambda path: reads.append(path) or read(path))
-    rows = compare.compare(small, ["full", "linear"], [0, 1], tmp_path / "out", shipped)
+    read = weights.once.files.read_file
+    monkeypatch.setattr(weights.once.files, "read_file", lambda path: reads.append(path) or read(path))
+    rows = compare.compare(small, ["full", "linear"], [0, 1], tmp_path / "out", pretrained)
     assert len(reads) == 1
     alone = [experiment.train(config.load(small.with_name(f"tiny_{name}.yaml"), [
-        *shipped, "Global.seed=1", f"Global.output_dir={tmp_path / 'alone'}"])) for name in ("full", "linear")]
+        *pretrained, "Global.seed=1", f"Global.output_dir={tmp_path / 'alone'}"])) for name in ("full", "linear")]
     assert len(reads) == 3  # outside a comparison nothing is kept
     for row, results in zip(rows, alone):
         places = tmp_path / "out" / row["runs"][1]["folder"], Path(results["folder"])

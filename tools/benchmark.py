@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 from _run import run
-from benchmarks import pipeline, startup, training
+from benchmarks import features, pipeline, startup, training
 
 TOOLS = Path(__file__).resolve().parent
-PARTS = {"training": training, "startup": startup, "pipeline": pipeline}
+PARTS = {"training": training, "startup": startup, "pipeline": pipeline, "features": features}
 EXAMPLES = """examples:
   python tools/benchmark.py --torch-python ~/torch/bin/python
   python tools/benchmark.py --only training --arch vit_micro_patch4_32 --batch 128 --memory-batch 128 --rounds 5
@@ -100,6 +100,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4, help="timed steps of a side in a round (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"])
+    parser.add_argument("--cifar10", type=Path, metavar="PATH", help="the archive, for the part features; left out "
+                        "without it")
     parser.add_argument("--torch-python", metavar="PATH", help="an interpreter that has PyTorch; left out without it")
     parser.add_argument("--output", type=Path, default=Path("output/benchmark"), help="where the .json and .md go")
     parser.add_argument("--side", help=argparse.SUPPRESS)
@@ -115,6 +117,8 @@ def main() -> None:
     for name in options.sides or []:
         if name not in names:
             parser.error(f"--sides {name!r} is unknown. Choose from: {', '.join(map(repr, names))}")
+    if "features" in chosen and not options.cifar10:
+        print("no --cifar10: the part features is left out", file=sys.stderr)
     if not options.torch_python:
         print("no --torch-python: the PyTorch side is left out", file=sys.stderr)
     text, told = "", {}

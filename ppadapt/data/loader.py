@@ -112,7 +112,7 @@ class Loader:
                  world_size: int, transform_by: str) -> None:
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         self._sampler = _Sampler(len(dataset), batch_size, shuffle, drop_last, seed, rank, world_size)
-        self._mixing = batch_transforms
+        self.batch_transforms = batch_transforms
         self._batched, self.how = _choose(dataset, transform_by)
         if self._batched and num_workers:
             self.how += f"; the {num_workers} workers are not needed"
@@ -129,6 +129,10 @@ class Loader:
         self._sampler.epoch = int(epoch)
         self._sampler.start = int(start)
         self.dataset.set_epoch(epoch)
+
+    def order(self) -> Iterator[list[int]]:
+        """The indices of the images of each batch to come."""
+        return iter(self._sampler)
 
     def __iter__(self) -> Iterator[tuple[paddle.Tensor, object]]:
         from paddle.io import DataLoader
@@ -150,10 +154,10 @@ class Loader:
             labels, images, *plan = batch
             if self._batched:
                 images = self._batched(images, *plan)
-            if self._mixing:
+            if self.batch_transforms:
                 # From the indices: neither the worker nor the place of a batch changes what is mixed.
                 rng = np.random.default_rng((self.seed, self._sampler.epoch, _MIX_STREAM, *indices))
-                for mix in self._mixing:
+                for mix in self.batch_transforms:
                     images, labels = mix(images, labels, rng)
             yield images, labels
 

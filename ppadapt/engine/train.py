@@ -166,7 +166,8 @@ def _train_epoch(job: Job, epoch: int) -> dict:
     skipped = getattr(job.train_loader.dataset, "skipped", 0)
     if skipped:
         LOGGER.warning("%d broken images were skipped so far", skipped)
-    return {**{f"train_{name}": value for name, value in means.items()}, "train_ips": log.speed(), "lr": lr}
+    return {**{f"train_{name}": value for name, value in means.items()}, "train_ips": log.speed(),
+            "train_seconds": log.busy, "lr": lr}
 
 
 def _step(job: Job) -> None:

@@ -10,9 +10,8 @@ from .authors import infer_name, infer_tuning, split_tuned, to_authors
 from .checkpoint import RawCheckpoint
 from .convert import Converted, is_tuned, to_ours
 from .errors import UnsafeCheckpointError, WeightsError
-from .files import read_file
 from .merge import Report, compact, digest, merge
-from .once import load_weights, reading_once
+from .once import load_weights, read_file, reading_once
 from .paddle_file import save_pdparams
 from .pos_embed import resize_pos_embed
 from .safetensors_file import save_safetensors

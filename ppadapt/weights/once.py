@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from . import files
+from .checkpoint import RawCheckpoint
 from .convert import Converted, to_ours
-from .files import read_file
 
-_kept: dict[tuple[str, int, int], Converted] | None = None
+_kept: dict[tuple, RawCheckpoint | Converted] | None = None
 
 
 @contextmanager
 def reading_once() -> Iterator[None]:
-    """Inside, `load_weights` keeps what it has read, as read-only arrays; afterwards they are let go."""
+    """Inside, what `read_file` and `load_weights` have read is kept, as read-only arrays; then it is let go."""
     global _kept
     outer, _kept = _kept, {} if _kept is None else _kept
     try:
@@ -23,15 +24,28 @@ def reading_once() -> Iterator[None]:
         _kept = outer
 
 
+def read_file(path: str | os.PathLike) -> RawCheckpoint:
+    """The tensors of a weights file under their own names. Raises as `files.read_file`."""
+    return _once(files.read_file, path)
+
+
 def load_weights(path: str | os.PathLike) -> Converted:
     """`to_ours(read_file(path))`. Raises WeightsError, UnsafeCheckpointError."""
+    return _once(_convert, path)
+
+
+def _convert(path: str | os.PathLike) -> Converted:
+    return to_ours(files.read_file(path))
+
+
+def _once(read: Callable, path: str | os.PathLike) -> RawCheckpoint | Converted:
     if _kept is None or not os.path.isfile(path):
-        return to_ours(read_file(path))
+        return read(path)
     stat = os.stat(path)
-    key = (os.path.realpath(path), stat.st_size, stat.st_mtime_ns)
+    key = (read, os.path.realpath(path), stat.st_size, stat.st_mtime_ns)
     if key not in _kept:
-        converted = to_ours(read_file(path))
-        for array in converted.tensors.values():
+        found = read(path)
+        for array in found.tensors.values():
             array.flags.writeable = False  # what one network changed would be in the next
-        _kept[key] = converted
+        _kept[key] = found
     return _kept[key]
