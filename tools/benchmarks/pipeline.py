@@ -40,7 +40,7 @@ def measure(side: dict) -> dict:
     file, split = RECIPES[side["recipe"]]
     recipe = yaml.safe_load((BASES / file).read_text(encoding="utf-8"))["DataLoader"][split]["dataset"]["transform_ops"]
     paddle.set_device("cpu")
-    count = 8 * side["batch"] if file.startswith("imagenet") else 64 * side["batch"]
+    count = (4 if file.startswith("imagenet") else 32) * side["batch"]
     data = Dataset("train", recipe)
     data.images = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
     data.labels = np.zeros(count, np.int64)
