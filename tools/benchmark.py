@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 from _run import run
-from benchmarks import features, pipeline, startup, training
+from benchmarks import features, measures, pipeline, startup, training
 
 TOOLS = Path(__file__).resolve().parent
-PARTS = {"training": training, "startup": startup, "pipeline": pipeline, "features": features}
+PARTS = {"training": training, "measures": measures, "startup": startup, "pipeline": pipeline, "features": features}
 EXAMPLES = """examples:
   python tools/benchmark.py --torch-python ~/torch/bin/python
   python tools/benchmark.py --only training --arch vit_micro_patch4_32 --batch 128 --memory-batch 128 --rounds 5
@@ -31,9 +31,9 @@ def sizes(arch: str) -> dict:
             "num_heads": network.blocks[0].attn.num_heads}
 
 
-def call(command: list[str]) -> dict:
+def call(command: list[str], env: dict[str, str]) -> dict:
     """The JSON on the last line that a command prints. Exits with its message where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env})
     if done.returncode:
         sys.exit(f"error: {' '.join(command)[:200]} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -49,9 +49,10 @@ def rounds(options: argparse.Namespace, part: str, chosen: dict[str, dict]) -> d
         for name, side in chosen.items():
             told = json.dumps({**common, **side})
             if "peer" in side:
-                result = call([options.torch_python, str(TOOLS / "peers" / side["peer"]), told])
+                command = [options.torch_python, str(TOOLS / "peers" / side["peer"]), told]
             else:
-                result = call([sys.executable, str(TOOLS / "benchmark.py"), "--side", told])
+                command = [sys.executable, str(TOOLS / "benchmark.py"), "--side", told]
+            result = call(command, side.get("env", {}))
             results[name].append(result)
             print(f"round {number + 1}/{options.rounds}  {part}, {name}: " + ", ".join(
                 f"{heading} {result[key]:.{digits}f}" for heading, key, digits in PARTS[part].COLUMNS),

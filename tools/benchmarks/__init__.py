@@ -2,8 +2,8 @@
 
 * `COLUMNS`: what its table shows of each side, (heading, key of the results, digits).
 * `CLAIMS`: what is to hold between its sides.
-* `sides(options)`: name -> side, plain data: what one process measures. With "peer", that script of tools/peers/
-  measures it under --torch-python.
+* `sides(options)`: name -> side, plain data: what one process measures, with the variables of "env" set. With
+  "peer", that script of tools/peers/ measures it under --torch-python.
 * `measure(side)`: the numbers of one side, called in a process of its own.
 """
 from __future__ import annotations

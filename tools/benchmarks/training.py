@@ -55,6 +55,8 @@ def measure(side: dict) -> dict:
     method = ppadapt.FullFineTuning() if side["method"] == "full" else ppadapt.AdaptFormer()
     head = ppadapt.heads.batchnorm_linear(network.embed_dim, 100)
     adaptation = ppadapt.attach(network, method, head=head, cheap=side.get("cheap", True))
+    if "frozen_dtype" in side:
+        adaptation.store_frozen(side["frozen_dtype"])
     if side.get("recompute"):
         recompute_blocks(network)
     adaptation.train()
