@@ -1,4 +1,4 @@
-"""Time and memory of a training step, alike for every framework: standard library only."""
+"""Time and memory of a step, in training or inference, alike for every framework: standard library only."""
 from __future__ import annotations
 
 import ctypes

@@ -41,7 +41,7 @@ def test_it_runs_and_writes_json_and_markdown(tmp_path):
     done = subprocess.run(
         [sys.executable, str(TOOLS / "benchmark.py"), "--arch", "vit_micro_patch4_32", "--batch", "4", "--rounds", "1",
          "--steps", "1", "--sides", "AdaptFormer", "AdaptFormer, recompute", "import paddle", "first batch of the demo",
-         "32 px, test, image", "32 px, test, batch",
+         "32 px, test, image", "32 px, test, batch", "dygraph", "paddle_inference, float32",
          "--output", str(tmp_path)],
         capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -50,6 +50,7 @@ def test_it_runs_and_writes_json_and_markdown(tmp_path):
     run, = told["training"]["results"]["AdaptFormer"]
     assert run["seconds"] > 0 and len(run["step_seconds"]) == 1 and run["version"].startswith("paddle ")
     assert [c["what"] for c in told["training"]["claims"]] == ["step time, with recompute / without"]
+    assert [c["what"] for c in told["inference"]["claims"]] == ["images/s, float32 / dygraph"]
     assert [c["what"] for c in told["startup"]["claims"]] == ["first batch of the demo, s"]
     assert [c["what"] for c in told["pipeline"]["claims"]] == ["images/s in whole batches / one by one, 32 px, test"]
     assert (tmp_path / "benchmark.md").read_text(encoding="utf-8").strip() == done.stdout.strip()

@@ -15,9 +15,9 @@ from _measure import measure
 
 
 class Block(nn.Module):
-    def __init__(self, dim, heads, bottleneck):
+    def __init__(self, dim, heads, bottleneck, fused):
         super().__init__()
-        self.heads = heads
+        self.heads, self.fused = heads, fused
         self.norm1, self.norm2 = nn.LayerNorm(dim, eps=1e-6), nn.LayerNorm(dim, eps=1e-6)
         self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.fc1, self.fc2 = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
@@ -27,8 +27,11 @@ class Block(nn.Module):
     def forward(self, x):
         n, tokens, dim = x.shape
         q, k, v = self.qkv(self.norm1(x)).reshape(n, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        attention = ((q @ k.transpose(-2, -1)) * (dim // self.heads) ** -0.5).softmax(-1)
-        x = x + self.proj((attention @ v).transpose(1, 2).reshape(n, tokens, dim))
+        if self.fused:
+            mixed = F.scaled_dot_product_attention(q, k, v)
+        else:
+            mixed = ((q @ k.transpose(-2, -1)) * (dim // self.heads) ** -0.5).softmax(-1) @ v
+        x = x + self.proj(mixed.transpose(1, 2).reshape(n, tokens, dim))
         y = self.fc2(F.gelu(self.fc1(self.norm2(x))))
         if hasattr(self, "down"):
             y = y + 0.1 * self.up(F.dropout(F.relu(self.down(x)), 0.1, self.training))
@@ -36,12 +39,12 @@ class Block(nn.Module):
 
 
 class ViT(nn.Module):
-    def __init__(self, img_size, patch_size, embed_dim, depth, num_heads, bottleneck, class_num=100):
+    def __init__(self, img_size, patch_size, embed_dim, depth, num_heads, bottleneck, fused=False, class_num=100):
         super().__init__()
         self.patch = nn.Conv2d(3, embed_dim, patch_size, patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, (img_size // patch_size) ** 2 + 1, embed_dim))
-        self.blocks = nn.ModuleList(Block(embed_dim, num_heads, bottleneck) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(embed_dim, num_heads, bottleneck, fused) for _ in range(depth))
         self.norm = nn.LayerNorm(embed_dim, eps=1e-6)
         self.head = nn.Sequential(nn.BatchNorm1d(embed_dim, affine=False, eps=1e-6), nn.Linear(embed_dim, class_num))
 
@@ -57,7 +60,8 @@ def main():
     side = json.loads(sys.argv[1])
     torch.set_num_threads(side["threads"])
     device = "cuda" if side["device"] == "gpu" else "cpu"
-    model = ViT(**side["sizes"], bottleneck=0 if side["method"] == "full" else 64).to(device)
+    model = ViT(**side["sizes"], bottleneck=0 if side["method"] == "full" else 64,
+                fused=side.get("fused", False)).to(device)
     trained = [p for n, p in model.named_parameters() if p.requires_grad_(
         side["method"] == "full" or n.startswith("head") or ".down." in n or ".up." in n).requires_grad]
     optimizer = torch.optim.SGD(trained, lr=0.05, momentum=0.9)
@@ -72,8 +76,14 @@ def main():
         optimizer.zero_grad()
         return float(loss.detach())
 
+    def answer():
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=side.get("half", False)):
+            return float(model(images).softmax(-1)[0, 0])
+
+    if side.get("infer"):
+        model.eval()
     peak = torch.cuda.max_memory_allocated if device == "cuda" else None
-    result = measure(step, side["steps"], peak)
+    result = measure(answer if side.get("infer") else step, side["steps"], peak)
     print(json.dumps({"version": f"torch {torch.__version__}", "batch": side["batch"], **result,
                       "images_per_second": side["batch"] / result["seconds"]}))
 

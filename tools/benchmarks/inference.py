@@ -1,0 +1,65 @@
+"""Images per second of a tuned network as tools/infer.py serves it, decoding and transforms left out."""
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from _measure import measure as measure_steps
+
+from . import Claim
+
+# Names of sides.
+DYGRAPH, SERVED, SERVED_HALF = "dygraph", "paddle_inference, float32", "paddle_inference, bfloat16"
+TORCH, TORCH_FUSED, TORCH_HALF = "PyTorch", "PyTorch, fused attention", "PyTorch, fused attention, bfloat16"
+COLUMNS = (("batch", "batch", 0), ("images/s", "images_per_second", 2))
+CLAIMS = (
+    Claim("images/s, float32 / PyTorch", "images_per_second", SERVED, TORCH, 1.0, ">="),
+    Claim("images/s, bfloat16 / PyTorch's float32", "images_per_second", SERVED_HALF, TORCH, 2.0, ">="),
+    Claim("images/s, float32 / PyTorch's fused attention", "images_per_second", SERVED, TORCH_FUSED),
+    Claim("images/s, bfloat16 / PyTorch's bfloat16", "images_per_second", SERVED_HALF, TORCH_HALF),
+    Claim("images/s, float32 / dygraph", "images_per_second", SERVED, DYGRAPH),
+)
+
+
+def sides(options: argparse.Namespace) -> dict[str, dict]:
+    batch, peer = {"batch": options.batch}, {"method": "adaptformer", "infer": True, "peer": "torch_vit.py"}
+    found = {DYGRAPH: {**batch, "backend": "dygraph"}, SERVED: {**batch, "precision": "float32"}}
+    if options.device == "gpu" or _cpu_has_bfloat16():
+        found[SERVED_HALF] = {**batch, "precision": "bfloat16"}
+    return {**found, TORCH: {**batch, **peer}, TORCH_FUSED: {**batch, **peer, "fused": True},
+            TORCH_HALF: {**batch, **peer, "fused": True, "half": True}}
+
+
+def _cpu_has_bfloat16() -> bool:
+    import paddle
+
+    return paddle.base.core.supports_bfloat16()
+
+
+def measure(side: dict) -> dict:
+    """A network that is exported, loaded again and asked for the classes of random images."""
+    import ppadapt  # before Paddle: it sets switches
+    import numpy as np  # isort: skip
+    import paddle  # isort: skip
+    from ppadapt.deploy import backends
+    from ppadapt.deploy.export import write_model
+    from ppadapt.deploy.fold import for_inference
+
+    paddle.set_device(side["device"])
+    paddle.seed(0)
+    network = ppadapt.vit(side["arch"])
+    adaptation = ppadapt.attach(network, ppadapt.AdaptFormer(),
+                                head=ppadapt.heads.batchnorm_linear(network.embed_dim, 100))
+    shape = (3, side["sizes"]["img_size"], side["sizes"]["img_size"])
+    if side.get("backend") == "dygraph":
+        predict = backends.dygraph(adaptation)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            write_model(for_inference(adaptation)[0], shape, Path(folder), "paddle")
+            del network, adaptation
+            predict = backends.load(Path(folder), "paddle", paddle.get_device(), side["precision"])
+    images = np.random.RandomState(0).standard_normal([side["batch"], *shape]).astype("float32")
+    result = measure_steps(lambda: float(predict(images)[0, 0]), side["steps"])
+    return {"version": f"paddle {paddle.__version__}", "batch": side["batch"], **result,
+            "images_per_second": side["batch"] / result["seconds"]}
