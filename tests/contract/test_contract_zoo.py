@@ -123,6 +123,40 @@ def test_the_contract(title, case):
 
 
 @EVERY_FAMILY
+def test_adaptformer_reads_the_residual_stream_before_the_mlp(title):
+    """The stream is what the network's own block returns when its MLP returns nothing."""
+    adaptation = branches(title)
+    seen = []
+    blocks = adaptation.anatomy.block_list(adaptation.network)
+    for block in blocks:
+        block.register_forward_pre_hook(lambda layer, inputs: seen.append(_copies(inputs)))
+        block.register_forward_post_hook(lambda layer, inputs, output: seen.append(_stream(output).clone()))
+    with paddle.no_grad():
+        adaptation(images(title))
+        for i, own in enumerate(adaptation.anatomy.block_list(copy.deepcopy(original(title)))):
+            inputs, found = seen[2 * i:2 * i + 2]
+            whole = _stream(own(*_copies(inputs)))
+            for name, parameter in own.named_parameters():
+                if name.startswith("mlp.fc2") or title == "Swin v2" and name.startswith("norm2"):
+                    parameter.set_value(paddle.zeros_like(parameter))
+            stream = _stream(own(*_copies(inputs))).numpy()
+            w = {n: p.numpy() for n, p in blocks[i].adaptmlp.named_parameters()}
+            hidden = np.maximum(stream @ w["down_proj.weight"] + w["down_proj.bias"], 0)
+            branch = 0.1 * (hidden @ w["up_proj.weight"] + w["up_proj.bias"])
+            assert np.abs(branch).max() > 1e-2
+            np.testing.assert_allclose(found.numpy(), whole.numpy() + branch, rtol=0, atol=1e-5)
+
+
+def _copies(inputs):
+    """TNT's blocks change what they are given."""
+    return [x.clone() if isinstance(x, paddle.Tensor) else x for x in inputs]
+
+
+def _stream(output):
+    return output[-1] if isinstance(output, tuple) else output
+
+
+@EVERY_FAMILY
 def test_what_is_frozen_costs_less_and_changes_no_gradient(title):
     cheap, plain = (branches(title, cheap=cheap) for cheap in (True, False))
     found, expected = gradients(cheap, title), gradients(plain, title)
