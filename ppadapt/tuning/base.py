@@ -300,12 +300,16 @@ def running_statistics(network: nn.Layer) -> dict[str, paddle.Tensor]:
 def _fully_trained(layer: nn.Layer) -> Iterable[nn.Layer]:
     """The topmost layers of which every parameter trains (a layer without parameters is not one)."""
     statistics = {id(t) for t in running_statistics(layer).values()}
-    flags = [not p.stop_gradient for p in layer.parameters() if id(p) not in statistics]
-    if flags and all(flags):
-        yield layer
-    elif any(flags):
-        for child in layer.children():
-            yield from _fully_trained(child)
+
+    def search(layer):
+        flags = [not p.stop_gradient for p in layer.parameters() if id(p) not in statistics]
+        if flags and all(flags):
+            yield layer
+        elif any(flags):
+            for child in layer.children():
+                yield from search(child)
+
+    return search(layer)
 
 
 def _arrays(tensors: Mapping[str, paddle.Tensor]) -> dict[str, np.ndarray]:
