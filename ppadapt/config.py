@@ -52,7 +52,8 @@ class Global:
 
 @dataclass
 class Arch:
-    """The network. `pretrained`: a path, or True for the weights that ship with the package.
+    """The network, ours or PaddleClas's (docs/backbones.md). `pretrained`: a path, or True for the weights that ship
+    with the package or that PaddleClas downloads.
 
     `frozen_dtype`: float32, bfloat16 or float16, what frozen matrices are kept in (`tuning.frozen.store_frozen`).
     Everything else (img_size, pool, drop_path_rate ...) is an option of the network's constructor.

@@ -79,8 +79,8 @@ def load_zoo(net: nn.Layer, family: families.Family, path: Path, new: tuple[str,
     """Put a weight file into a network of PaddleClas: its own `.pdparams`, or any that converts to its names.
 
     Raises:
-        weights.WeightsError: when anything that is not `new` is missing or of another shape, or unexpected in a
-            file that is not PaddleClas's (its own may hold more than the classifier; the report says what).
+        weights.WeightsError: when anything that is not `new` is missing, unexpected or of another shape. A
+            `.pdparams` may hold layers that the classifier does not have; the report names them.
     """
     raw = weights.read_file(path)
     own = raw.format == "paddle"
@@ -88,13 +88,15 @@ def load_zoo(net: nn.Layer, family: families.Family, path: Path, new: tuple[str,
     ignored = (*_COMPUTED, *family.unused)
     state = {n: t for n, t in net.state_dict().items() if not any(fnmatchcase(n, pattern) for pattern in ignored)}
     twins = tuple(f"{twin}.*" for twin in family.anatomy.head_twins if new)
-    return _fill(state, tensors, (*new, *twins, *ignored), path, unexpected_ok=own)
+    return _fill(state, tensors, (*new, *twins, *ignored), path, more_layers=own)
 
 
 def _fill(state: Mapping[str, Any], tensors: Mapping[str, Any], new: tuple[str, ...], path: Path,
-          unexpected_ok: bool = False) -> weights.Report:
+          more_layers: bool = False) -> weights.Report:
+    """`more_layers`: the file may have layers that the network does not; never more of one that it has."""
     arrays, report = weights.merge(tensors, {n: tuple(t.shape) for n, t in state.items()}, new=new, file=str(path))
-    report.raise_if_incomplete(unexpected_ok)
+    layers = {n.rpartition(".")[0] for n in state if "." in n}
+    report.raise_if_incomplete(more_layers and not any(n.rpartition(".")[0] in layers for n in report.unexpected))
     for name, array in arrays.items():
         state[name].set_value(array)
     return report

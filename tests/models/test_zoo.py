@@ -134,6 +134,22 @@ def test_a_converted_checkpoint_goes_into_a_network_of_paddleclas(tmp_path):
 
 
 @needs_paddleclas
+def test_a_bias_that_the_network_would_lose_is_refused(tmp_path):
+    """PaddleClas's MAE has none in the patch convolution unless asked; MAE's authors publish one."""
+    ours = ppadapt.network("vit_base_patch16", **TINY)
+    path = tmp_path / "mae.pdparams"
+    save_pdparams(path, {n: p.numpy() for n, p in ours.named_parameters()})
+    with pytest.raises(WeightsError, match="has patch_embed.proj.bias, which the network does not"):
+        ppadapt.network("MAE_vit_base_patch16", pretrained=str(path), **TINY)
+    network = ppadapt.network("MAE_vit_base_patch16", pretrained=str(path), conv_bias=True, epsilon=1e-6, **TINY)
+    images = paddle.randn([2, 3, 8, 8])
+    for one in (ours, network):
+        one.eval()
+    with paddle.no_grad():
+        np.testing.assert_allclose(network(images).numpy(), ours(images).numpy(), rtol=0, atol=1e-5)
+
+
+@needs_paddleclas
 def test_pretrained_true_is_paddleclass_download(tmp_path, monkeypatch):
     name = "DeiT_tiny_patch16_224"
     source = ppadapt.network(name, class_num=4, **TINY)
