@@ -11,6 +11,8 @@ import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
+from ..errors import UserError
+
 TRUNC_NORMAL = nn.initializer.TruncatedNormal(std=0.02)
 ZEROS = nn.initializer.Constant(0.0)
 HALF = (paddle.float16, paddle.bfloat16)
@@ -68,8 +70,8 @@ class PatchEmbed(nn.Layer):
 
     def forward(self, x):
         if x.shape[2] != self.img_size or x.shape[3] != self.img_size:
-            raise ValueError(f"this network takes {self.img_size} x {self.img_size} images and got "
-                             f"{x.shape[2]} x {x.shape[3]}: resize the images, or set Arch.img_size")
+            raise UserError(f"this network takes {self.img_size} x {self.img_size} images and got "
+                            f"{x.shape[2]} x {x.shape[3]}: resize the images, or set Arch.img_size")
         return self.proj(x).flatten(2).transpose([0, 2, 1])
 
 

@@ -12,6 +12,8 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from ..errors import UserError
+
 
 def mend_swin_v2(network: nn.Layer) -> None:
     """Give PaddleClas's SwinTransformerV2 forwards that run, in place."""
@@ -20,13 +22,16 @@ def mend_swin_v2(network: nn.Layer) -> None:
         kind = type(layer)
         if kind.__name__ in forwards:
             layer.__class__ = type(kind.__name__, (kind,), {"forward": forwards[kind.__name__]})
+        if getattr(layer, "shift_size", 0):
+            mask = _mask(*layer.input_resolution, layer.window_size, layer.shift_size)
+            layer.register_buffer("shift_mask", paddle.to_tensor(mask, "float32"), persistable=False)
 
 
 def _patch_embed(self, x):
     """[N, 3, S, S] -> [N, L, D] and (rows, columns)."""
     if list(x.shape[2:]) != list(self.img_size):
-        raise ValueError(f"this network takes {self.img_size[0]} x {self.img_size[1]} images and got "
-                         f"{x.shape[2]} x {x.shape[3]}: resize the images, or set Arch.img_size")
+        raise UserError(f"this network takes {self.img_size[0]} x {self.img_size[1]} images and got "
+                        f"{x.shape[2]} x {x.shape[3]}: resize the images, or set Arch.img_size")
     x = self.proj(x)
     rows, columns = x.shape[2:]
     x = x.flatten(2).transpose([0, 2, 1])
@@ -49,7 +54,7 @@ def _block(self, x, input_dimensions):
     mask = None
     if shift:
         image = paddle.roll(image, shifts=(-shift, -shift), axis=(1, 2))
-        mask = paddle.to_tensor(_mask(rows, columns, size, shift), dtype=x.dtype)
+        mask = self.shift_mask.astype(x.dtype)
     windows = image.reshape([-1, rows // size, size, columns // size, size, channels])
     windows = windows.transpose([0, 1, 3, 2, 4, 5]).reshape([-1, size * size, channels])
     windows = self.attn(windows, mask=mask).reshape([-1, rows // size, columns // size, size, size, channels])

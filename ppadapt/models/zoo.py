@@ -43,7 +43,8 @@ def build(family: Family, name: str, class_num: int = 0, **options: Any) -> nn.L
         # One class is the least that every constructor takes.
         network = kind(**{**fixed, **family.options, **given, "class_num": max(class_num, 1)})
     except (TypeError, ValueError, AssertionError, IndexError, ZeroDivisionError) as error:
-        raise ConfigError(f"Arch ({name}) with {given or 'these options'}: PaddleClas says: {error}") from error
+        said = " ".join(str(error).split())
+        raise ConfigError(f"Arch ({name}) with {given or 'its own options'}: PaddleClas says: {said}") from error
     if family.title == "Swin v2":
         mend_swin_v2(network)
     for path in (family.anatomy.head, *family.anatomy.head_twins):

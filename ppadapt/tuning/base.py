@@ -117,7 +117,11 @@ class Adaptation:
         self.backbone_digest = digest(_arrays(backbone))
 
     def __call__(self, *inputs, **named):
-        return self.network(*inputs, **named)
+        try:
+            return self.network(*inputs, **named)
+        except AssertionError as error:  # so PaddleClas's networks refuse images of another size
+            raise TuningError(f"{type(self.network).__name__}: {error} Resize the images, or set Arch.img_size") \
+                from error
 
     def parameters(self) -> dict[str, paddle.Tensor]:
         """The parameters that train, by name."""

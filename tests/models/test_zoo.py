@@ -191,6 +191,12 @@ def test_an_option_that_does_not_fit_gets_one_line():
         ppadapt.network("MAE_vit_base_patch16", dept=2)
     with pytest.raises(ConfigError, match="PaddleClas says: "):
         ppadapt.network("DeiT_tiny_patch16_224", **{**TINY, "embed_dim": "x"})
+    for name, options in (("DeiT_tiny_patch16_224", TINY), ("vit_tiny_patch16", TINY), (
+            "SwinTransformerV2_tiny_patch4_window8_256", {
+                "img_size": 8, "embed_dim": 8, "depths": [1], "num_heads": [2], "window_size": 2})):
+        network = ppadapt.network(name, **options)
+        with pytest.raises(UserError, match="[iI]mage.* set Arch.img_size"):
+            ppadapt.attach(network, ppadapt.LinearProbe())(paddle.zeros([1, 3, 16, 16]))
     network = ppadapt.network("SwinTransformer_tiny_patch4_window7_224", img_size=16, embed_dim=8, depths=[1],
                               num_heads=[2], window_size=2)
     with pytest.raises(UserError, match="VPT does not fit SwinTransformer: .* Choose from: AdaptFormer, AdapterPlus, "):
