@@ -208,6 +208,17 @@ def test_recompute_changes_no_gradient_or_is_refused(title):
         np.testing.assert_allclose(found[name], gradient, rtol=0, atol=1e-6 * np.abs(gradient).max(), err_msg=name)
 
 
+@pytest.mark.parametrize("title", ["Swin v2", "Unicom"])  # our own forward; a module of its own
+def test_an_export_of_any_batch_size_computes_the_same(title):
+    network = branches(title).network
+    expected = logits(network, title)
+    shape = paddle.static.InputSpec([None, *images(title).shape[1:]], "float32")
+    static = paddle.jit.to_static(network, input_spec=[shape], full_graph=True)
+    with paddle.no_grad():
+        for count in (4, 3):
+            np.testing.assert_allclose(static(images(title)[:count]).numpy(), expected[:count], rtol=0, atol=1e-5)
+
+
 def branches(title, cheap=True):
     """AdaptFormer away from its start, where its gradients reach every block."""
     adaptation = adapt(title, "adaptformer", cheap)
