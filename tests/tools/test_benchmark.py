@@ -60,3 +60,15 @@ def test_an_unknown_side_is_named():
     done = subprocess.run([sys.executable, str(TOOLS / "benchmark.py"), "--sides", "AdaptFormers"],
                           capture_output=True, text=True)
     assert done.returncode == 2 and "'AdaptFormers' is unknown. Choose from: 'AdaptFormer'" in done.stderr
+
+
+def test_a_probe_on_cached_features_is_measured_against_one_on_images(benchmark, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS.parent / "tests" / "data"))
+    from test_data_cifar import make_cifar10
+
+    root = make_cifar10(tmp_path, per_batch=26)
+    common = {"root": str(root), "epochs": 1, "images": 130}
+    images, warm = (benchmark.features.measure({**common, **side}) for side in (
+        {"cache": False}, {"cache": True, "fill": True}))
+    assert images["top1"] == warm["top1"]
+    assert 0 < warm["training_seconds"] < warm["seconds"] < warm["whole_seconds"] and warm["cpu_seconds"] > 0
