@@ -14,6 +14,7 @@ from _run import run
 from benchmarks import features, inference, measures, pipeline, startup, training
 
 TOOLS = Path(__file__).resolve().parent
+ENVIRONMENT = dict(os.environ)  # before ppadapt sets its switches here, which no side is to inherit
 PARTS = {"training": training, "measures": measures, "inference": inference, "startup": startup, "pipeline": pipeline,
          "features": features}
 EXAMPLES = """examples:
@@ -34,7 +35,7 @@ def sizes(arch: str) -> dict:
 
 def call(command: list[str], env: dict[str, str]) -> dict:
     """The JSON on the last line that a command prints. Exits with its message where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **env})
+    done = subprocess.run(command, capture_output=True, text=True, env={**ENVIRONMENT, **env})
     if done.returncode:
         sys.exit(f"error: {' '.join(command)[:200]} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])

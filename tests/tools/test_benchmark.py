@@ -37,6 +37,12 @@ def test_a_claim_may_be_a_difference_or_a_number_of_its_own(benchmark):
     assert help_["median"] == 1.5 and help_["met"]
 
 
+def test_a_side_gets_its_own_variables_and_not_what_was_set_meanwhile(benchmark, monkeypatch):
+    monkeypatch.setenv("PPADAPT_SET_LATER", "1")
+    seen = benchmark.call([sys.executable, "-c", "import json, os; print(json.dumps(dict(os.environ)))"], {"ASKED": "1"})
+    assert seen["ASKED"] == "1" and "PPADAPT_SET_LATER" not in seen
+
+
 def test_it_runs_and_writes_json_and_markdown(tmp_path):
     done = subprocess.run(
         [sys.executable, str(TOOLS / "benchmark.py"), "--arch", "vit_micro_patch4_32", "--batch", "4", "--rounds", "1",
