@@ -39,7 +39,8 @@ def test_a_claim_may_be_a_difference_or_a_number_of_its_own(benchmark):
 
 def test_a_side_gets_its_own_variables_and_not_what_was_set_meanwhile(benchmark, monkeypatch):
     monkeypatch.setenv("PPADAPT_SET_LATER", "1")
-    seen = benchmark.call([sys.executable, "-c", "import json, os; print(json.dumps(dict(os.environ)))"], {"ASKED": "1"})
+    show = "import json, os; print(json.dumps(dict(os.environ)))"
+    seen = benchmark.call([sys.executable, "-c", show], {"ASKED": "1"})
     assert seen["ASKED"] == "1" and "PPADAPT_SET_LATER" not in seen
 
 
