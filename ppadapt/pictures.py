@@ -1,11 +1,12 @@
 """The pictures of results. Needs matplotlib."""
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Callable, Sequence
 
 import numpy as np
+
+from .engine import checkpoint
 
 DPI = 200
 
@@ -21,9 +22,7 @@ def _pyplot():
 
 
 def _save(figure, path: Path) -> None:
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    figure.savefig(temporary, dpi=DPI)
-    os.replace(temporary, path)
+    checkpoint.replace(path, lambda temporary: figure.savefig(temporary, dpi=DPI, format=path.suffix[1:]))
     _pyplot().close(figure)
 
 

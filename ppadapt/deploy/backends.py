@@ -9,7 +9,7 @@ import paddle
 
 from .. import cpu
 from ..errors import ConfigError, choose
-from .export import STEM, import_onnx
+from .export import STEM, SUFFIXES, import_onnx
 
 Predict = Callable[[np.ndarray], np.ndarray]
 BACKENDS = ("dygraph", "paddle_inference", "onnx")
@@ -63,7 +63,7 @@ def load(folder: Path, kind: str, device: str = "cpu", precision: str = "float32
 def _paddle_inference(folder: Path, kind: str, device: str, precision: str) -> Predict:
     from paddle import inference
 
-    files = [folder / f"{STEM}{suffix}" for suffix in (".json" if kind == "paddle" else ".pdmodel", ".pdiparams")]
+    files = [folder / f"{STEM}{suffix}" for suffix in (SUFFIXES[kind], ".pdiparams")]
     _need(files)
     config = inference.Config(*map(str, files))
     config.disable_glog_info()
@@ -100,7 +100,7 @@ def _paddle_inference(folder: Path, kind: str, device: str, precision: str) -> P
 
 def _onnx(folder: Path, device: str) -> Predict:
     runtime = import_onnx("onnxruntime")
-    file = folder / f"{STEM}.onnx"
+    file = folder / f"{STEM}{SUFFIXES['onnx']}"
     _need([file])
     options = runtime.SessionOptions()
     options.intra_op_num_threads = cpu.cores()

@@ -19,6 +19,7 @@ import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
+from ..models.anatomy import hooked
 from ..models.layers import Attention, Block, Mlp
 from ..models.vit import VisionTransformer
 from ..tuning import Adaptation, Method, TuningError
@@ -52,7 +53,7 @@ def fold_branch(block: nn.Layer) -> bool:
     branch = getattr(block, "adaptmlp", None)
     if (branch is None or branch.sequential or branch.layernorm != "none" or not isinstance(block, Block)
             or type(block.mlp) is not Mlp
-            or any(_hooked(layer) for layer in (block.mlp, block.mlp.act, block.mlp.fc2, block.mlp.drop))):
+            or any(hooked(layer) for layer in (block.mlp, block.mlp.act, block.mlp.fc2, block.mlp.drop))):
         return False
     mlp = FoldedMlp(block)
     remove_layer(block, "adaptmlp")
@@ -118,8 +119,4 @@ def _linear(weight: np.ndarray, bias: np.ndarray) -> nn.Linear:
 def _plain(block: nn.Layer) -> bool:
     """Whether a block is one of ours that nothing hooks into."""
     return (type(block) is Block and type(block.mlp) in (Mlp, FoldedMlp) and isinstance(block.attn, Attention)
-            and not any(_hooked(layer) for layer in block.sublayers(include_self=True)))
-
-
-def _hooked(layer: nn.Layer) -> bool:
-    return bool(layer._forward_pre_hooks or layer._forward_post_hooks)
+            and not any(hooked(layer) for layer in block.sublayers(include_self=True)))

@@ -164,3 +164,8 @@ def find(layer: nn.Layer, path: str) -> nn.Layer:
 def _not_there(layer: nn.Layer, step: str, path: str) -> UserError:
     return UserError(f"{type(layer).__name__} has no layer {step!r} (path {path!r}); it has: "
                      f"{', '.join(dict(layer.named_children())) or 'none'}. Say where it is with an Anatomy")
+
+
+def hooked(layer: nn.Layer) -> bool:
+    """Whether something is attached to the layer, which is lost where the layer is not called."""
+    return bool(layer._forward_pre_hooks or layer._forward_post_hooks)

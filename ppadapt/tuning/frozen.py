@@ -15,6 +15,7 @@ from paddle import nn
 from paddle.autograd import PyLayer
 from paddle.nn import functional as F
 
+from ..models.anatomy import hooked
 from ..models.layers import HALF, Attention
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -107,8 +108,8 @@ class CheapAttention(Attention):
 
     def forward(self, x):
         parts, drops = (self.qkv, self.proj), (self.attn_drop, self.proj_drop)
-        if _wants_gradient(x) and all(type(p) is CheapLinear and _frozen(p) and not _hooked(p) for p in parts) \
-                and not any(drop.training and drop.p or _hooked(drop) for drop in drops) \
+        if _wants_gradient(x) and all(type(p) is CheapLinear and _frozen(p) and not hooked(p) for p in parts) \
+                and not any(drop.training and drop.p or hooked(drop) for drop in drops) \
                 and _quick(x, self.qkv.weight, self.qkv.bias, self.proj.weight, self.proj.bias):
             return _Attention.apply(x, self)
         return Attention.forward(self, x)
@@ -251,10 +252,6 @@ def _autocasting() -> bool:
 
 def _frozen(layer: nn.Layer) -> bool:
     return all(p.stop_gradient for p in layer.parameters())
-
-
-def _hooked(layer: nn.Layer) -> bool:
-    return bool(layer._forward_pre_hooks or layer._forward_post_hooks)
 
 
 def _meet(tensor, x):

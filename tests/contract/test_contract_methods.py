@@ -252,11 +252,16 @@ def test_a_fresh_process_computes_the_same_logits(tmp_path):
             train(adaptation, family, steps=2)
             save_adapter(tmp_path / f"{family}-{case}.safetensors", adaptation.state(), {"format_version": 1})
             expected[f"{family}-{case}"] = logits(adaptation, family)
-    here = Path(__file__).resolve()
+    assert_a_fresh_process_agrees(__file__, tmp_path, expected)
+
+
+def assert_a_fresh_process_agrees(module, folder, expected):
+    """`load_and_run(folder)` of the module, called in a process of its own, leaves these logits in logits.npz."""
+    here = Path(module).resolve()
     path = os.pathsep.join([str(here.parent), str(here.parents[2]), os.environ.get("PYTHONPATH", "")])
-    subprocess.run([sys.executable, "-c", f"import {here.stem} as t; t.load_and_run(t.Path({str(tmp_path)!r}))"],
+    subprocess.run([sys.executable, "-c", f"import {here.stem} as t; t.load_and_run(t.Path({str(folder)!r}))"],
                    env={**os.environ, "PYTHONPATH": path}, check=True)
-    found = np.load(tmp_path / "logits.npz")
+    found = np.load(folder / "logits.npz")
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 

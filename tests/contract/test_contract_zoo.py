@@ -1,16 +1,12 @@
 """What every tuning method promises, on every family of PaddleClas's networks, small and random."""
 import copy
 import functools
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import paddle
 import pytest
 from paddle import nn
-from test_contract_methods import CASES, methods_of, shake
+from test_contract_methods import CASES, assert_a_fresh_process_agrees, methods_of, shake
 from zoo_networks import TINY, tiny
 
 from ppadapt.models.anatomy import find
@@ -233,13 +229,7 @@ def test_a_fresh_process_computes_the_same_logits(tmp_path):
         adaptation = branches(title)
         save_adapter(tmp_path / f"{title}.safetensors", adaptation.state(), {"format_version": 1})
         expected[title] = logits(adaptation, title)
-    here = Path(__file__).resolve()
-    path = os.pathsep.join([str(here.parent), str(here.parents[2]), os.environ.get("PYTHONPATH", "")])
-    subprocess.run([sys.executable, "-c", f"import {here.stem} as t; t.load_and_run(t.Path({str(tmp_path)!r}))"],
-                   env={**os.environ, "PYTHONPATH": path}, check=True)
-    found = np.load(tmp_path / "logits.npz")
-    for title, value in expected.items():
-        np.testing.assert_array_equal(found[title], value, err_msg=title)
+    assert_a_fresh_process_agrees(__file__, tmp_path, expected)
 
 
 def load_and_run(folder):
