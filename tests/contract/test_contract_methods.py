@@ -259,8 +259,8 @@ def assert_a_fresh_process_agrees(module, folder, expected):
     """`load_and_run(folder)` of the module, called in a process of its own, leaves these logits in logits.npz."""
     here = Path(module).resolve()
     path = os.pathsep.join([str(here.parent), str(here.parents[2]), os.environ.get("PYTHONPATH", "")])
-    subprocess.run([sys.executable, "-c", f"import {here.stem} as t; t.load_and_run(t.Path({str(folder)!r}))"],
-                   env={**os.environ, "PYTHONPATH": path}, check=True)
+    code = f"import pathlib, {here.stem} as t; t.load_and_run(pathlib.Path({str(folder)!r}))"
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, check=True)
     found = np.load(folder / "logits.npz")
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
