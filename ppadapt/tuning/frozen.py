@@ -123,7 +123,12 @@ class _Linear(PyLayer):
         if not weight.stop_gradient:
             ctx.save_for_backward(x)
         ctx.weight, ctx.bias, ctx.wants_input, ctx.dtype = weight, bias, not x.stop_gradient, x.dtype
-        return _affine(x, weight, bias) if quick else F.linear(x, _meet(weight, x), _meet(bias, x))
+        if quick:
+            ctx.computed = x.dtype
+            return _affine(x, weight, bias)
+        product = F.linear(x, _meet(weight, x))
+        ctx.computed = product.dtype  # half precision under AMP, also where a bias that trains makes y float32
+        return product if bias is None else product + _meet(bias, x)
 
     @staticmethod
     def backward(ctx, grad):
@@ -131,7 +136,8 @@ class _Linear(PyLayer):
         rows = grad.reshape([-1, grad.shape[-1]])
         grad_x = grad_weight = grad_bias = None
         if ctx.wants_input:
-            grad_x = _cast(paddle.matmul(grad, _cast(weight, grad.dtype), transpose_y=True), ctx.dtype)
+            product = paddle.matmul(_cast(grad, ctx.computed), _cast(weight, ctx.computed), transpose_y=True)
+            grad_x = _cast(product, ctx.dtype)
         if not weight.stop_gradient:
             x, = ctx.saved_tensor()
             grad_weight = paddle.matmul(x.reshape([-1, x.shape[-1]]), rows, transpose_x=True)
