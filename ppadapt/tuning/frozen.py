@@ -123,12 +123,10 @@ class _Linear(PyLayer):
         if not weight.stop_gradient:
             ctx.save_for_backward(x)
         ctx.weight, ctx.bias, ctx.wants_input, ctx.dtype = weight, bias, not x.stop_gradient, x.dtype
-        if quick:
-            ctx.computed = x.dtype
-            return _affine(x, weight, bias)
-        product = F.linear(x, _meet(weight, x))
-        ctx.computed = product.dtype  # half precision under AMP, also where a bias that trains makes y float32
-        return product if bias is None else product + _meet(bias, x)
+        y = _affine(x, weight, bias) if quick else F.linear(x, _meet(weight, x), _meet(bias, x))
+        # Under AMP the product is in half precision, also where a bias that trains makes the sum float32.
+        ctx.computed = getattr(paddle, _tracer()._amp_dtype) if _autocasting() else y.dtype
+        return y
 
     @staticmethod
     def backward(ctx, grad):
@@ -252,8 +250,11 @@ def _quick(x, *weights) -> bool:
 
 
 def _autocasting() -> bool:
-    tracer = paddle.base.framework._dygraph_tracer()
-    return tracer is not None and tracer._amp_level != paddle.base.core.AmpLevel.O0
+    return _tracer() is not None and _tracer()._amp_level != paddle.base.core.AmpLevel.O0
+
+
+def _tracer():
+    return paddle.base.framework._dygraph_tracer()
 
 
 def _frozen(layer: nn.Layer) -> bool:
