@@ -74,7 +74,7 @@ class FrozenLayerNorm(nn.LayerNorm):
 
     def forward(self, x):
         weight = self.weight
-        if _wants_gradient(x) and weight is not None and weight.stop_gradient:
+        if wants_gradient(x) and weight is not None and weight.stop_gradient:
             weight = weight.clone()
             weight.stop_gradient = False
         return F.layer_norm(x, self._normalized_shape, weight, self.bias, self._epsilon)
@@ -84,7 +84,7 @@ class CheapLayerNorm(FrozenLayerNorm):
     """The same with a quicker gradient on a CPU, where Paddle's takes twenty times as long as the forward."""
 
     def forward(self, x):
-        if _wants_gradient(x) and _quick(x, self.weight, self.bias) and _frozen(self) \
+        if wants_gradient(x) and quick_on_cpu(x, self.weight, self.bias) and _frozen(self) \
                 and self.weight is not None and len(self._normalized_shape) == 1:
             return _LayerNorm.apply(x, self)
         return FrozenLayerNorm.forward(self, x)
@@ -94,8 +94,8 @@ class CheapLinear(FrozenLinear):
     """A Linear that keeps its input only where its weight trains, and adds its bias in the matrix product."""
 
     def forward(self, x):
-        quick = paddle.in_dynamic_mode() and _quick(x, self.weight, self.bias)
-        if _wants_gradient(x, self.weight, self.bias):
+        quick = paddle.in_dynamic_mode() and quick_on_cpu(x, self.weight, self.bias)
+        if wants_gradient(x, self.weight, self.bias):
             if quick or self.weight.stop_gradient:
                 return _Linear.apply(x, self.weight, self.bias, quick)
         elif quick:
@@ -108,9 +108,9 @@ class CheapAttention(Attention):
 
     def forward(self, x):
         parts, drops = (self.qkv, self.proj), (self.attn_drop, self.proj_drop)
-        if _wants_gradient(x) and all(type(p) is CheapLinear and _frozen(p) and not hooked(p) for p in parts) \
+        if wants_gradient(x) and all(type(p) is CheapLinear and _frozen(p) and not hooked(p) for p in parts) \
                 and not any(drop.training and drop.p or hooked(drop) for drop in drops) \
-                and _quick(x, self.qkv.weight, self.qkv.bias, self.proj.weight, self.proj.bias):
+                and quick_on_cpu(x, self.qkv.weight, self.qkv.bias, self.proj.weight, self.proj.bias):
             return _Attention.apply(x, self)
         return Attention.forward(self, x)
 
@@ -234,13 +234,13 @@ def _affine(x, weight, bias):
     return y.reshape([*x.shape[:-1], y.shape[-1]])
 
 
-def _wants_gradient(*tensors) -> bool:
+def wants_gradient(*tensors) -> bool:
     """Whether the next operation on these is recorded: in dynamic mode, not while a network is traced."""
     return (paddle.in_dynamic_mode() and paddle.is_grad_enabled()
             and any(t is not None and not t.stop_gradient for t in tensors))
 
 
-def _quick(x, *weights) -> bool:
+def quick_on_cpu(x, *weights) -> bool:
     """Whether float32 or float64 is computed, on a CPU, and AMP off: where what pays was measured."""
     def fits(w):
         return w is None or w.place.is_cpu_place() and (w.dtype == x.dtype or w.stop_gradient and w.dtype in HALF)
