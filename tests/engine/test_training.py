@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from ppadapt import build, config, experiment, weights
+from ppadapt.engine import memory
 from ppadapt.engine import train as train_module
 from ppadapt.engine.amp import Precision
 from ppadapt.engine.train import TrainingError
@@ -94,6 +95,16 @@ def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path):
     options = {"Optimizer": {"name": "SGD", "lr": {"name": "Constant", "learning_rate": 1e30}}, "Arch__head": "Linear"}
     with pytest.raises(TrainingError, match=r"at epoch 1, step \d+, learning rate 1e\+30: lower"):
         experiment.train(plan(tmp_path, **options))
+
+
+def test_the_memory_of_a_run_is_that_of_its_tensors():
+    memory.reset_peak()
+    before = memory.peak_mb()
+    big = paddle.ones([3, 2**20])
+    del big
+    assert memory.peak_mb() == pytest.approx(before + 12, abs=0.1)
+    memory.reset_peak()  # what an earlier run freed is not this run's
+    assert memory.peak_mb() == pytest.approx(before, abs=0.1)
 
 
 def test_frozen_tensors_are_checked(tmp_path):
