@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (HERE / "ppadapt/__init__.py").read_text(encoding="utf-8")).group(1)
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "ppadapt/version.py").read_text(encoding="utf-8")).group(1)
 
 setup(
     name="ppadapt",
@@ -20,7 +20,7 @@ setup(
     install_requires=[
         "matplotlib",
         "numpy",
-        # It pins numpy 1.24.4, which has no wheel for Python 3.12; only its networks (models/zoo.py) need it.
+        # It pins numpy 1.24.4, which has no wheel for Python 3.12; only its networks (models/paddleclas/) need it.
         "paddleclas==2.6.0; python_version < '3.12'",
         "pillow",
         "pyyaml",

@@ -8,15 +8,15 @@
     optimizer = paddle.optimizer.AdamW(2e-3, parameters=list(adaptation.parameters().values()))
 """
 from . import cpu
+from .version import __version__  # noqa: F401
 
 cpu.prepare()  # before Paddle is imported, by whatever below does it first
 
-__version__ = "0.1.0"
 _METHODS = ("AdaptFormer", "VPT", "LinearProbe", "FullFineTuning", "Houlsby", "Pfeiffer", "AdapterPlus", "LoRA", "SSF",
             "BitFit", "LayerNormTuning", "Convpass", "RepAdapter", "LastBlocks")
 _PUBLIC = {
-    **dict.fromkeys(_METHODS, "tuning"), "attach": "tuning", "Adaptation": "tuning", "Method": "tuning",
-    "Anatomy": "models.anatomy", "anatomy_of": "models.families", "network": "networks", "vit": "networks",
+    **dict.fromkeys(_METHODS, "tuning.methods"), "attach": "tuning", "Adaptation": "tuning", "Method": "tuning",
+    "Anatomy": "models.anatomy", "anatomy_of": "models.paddleclas.families", "network": "networks", "vit": "networks",
     "heads": "models.heads", "UserError": "errors",
 }
 __all__ = sorted(_PUBLIC)

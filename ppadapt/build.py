@@ -9,24 +9,26 @@ from typing import Any, Callable, Mapping, Optional
 import paddle
 from paddle import nn
 
-from . import features, weights
+from . import weights
 from .config import Config, Sampler, Split, check_options, construct
 from .data import DATASETS, Loader, build_loader, holdout
 from .engine import checkpoint
 from .engine.amp import Precision
-from .engine.log import LOGGER, Curves, setup
+from .engine.curves import Curves
+from .engine.loop import Job
 from .engine.losses import LOSSES
 from .engine.metrics import METRICS
 from .engine.optim import EMA, Schedule, build_optimizer
-from .engine.train import Job
 from .errors import ConfigError, choose
-from .models.families import anatomy_of
+from .log import LOGGER, setup
 from .models.heads import HEADS
 from .models.layers import attention_kernel
+from .models.paddleclas.families import anatomy_of
 from .networks import network_and_report
 from .tuning import METHODS, Adaptation, attach
-from .tuning.frozen import DTYPES
-from .tuning.recompute import recompute_blocks
+from .tuning.frozen import features
+from .tuning.frozen.layers import DTYPES
+from .tuning.frozen.recompute import recompute_blocks
 
 KEEP_HEAD = "Pretrained"
 # Steps that only change how an image is held, not what the network sees.
@@ -217,8 +219,8 @@ def class_names(config: Config) -> list[str]:
     return dataset(config.DataLoader.Eval, "test", config.Global.seed).classes
 
 
-def training(config: Config, name: str = "run") -> tuple[Job, Task]:
-    """Everything `engine.train.train` needs, in a fresh folder output_dir/name/time."""
+def job(config: Config, name: str = "run") -> tuple[Job, Task]:
+    """Everything `engine.loop.run` needs, in a fresh folder output_dir/name/time."""
     parts, built = _parts(config)
     # Last, so that a mistake in the config leaves no empty folder behind.
     g = config.Global
@@ -229,7 +231,7 @@ def training(config: Config, name: str = "run") -> tuple[Job, Task]:
 
 
 def check(config: Config) -> None:
-    """Build all that training needs and let it go. Raises UserError for the mistakes that `training` would find."""
+    """Build all that training needs and let it go. Raises UserError for the mistakes that `job` would find."""
     _parts(config)
 
 

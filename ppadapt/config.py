@@ -285,17 +285,17 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict:
     bases = tree.pop("_base_", [])
     merged: dict = {}
     for base in [bases] if isinstance(bases, str) else bases:
-        merged = _merge(merged, _read(path.parent / base, (*seen, path.resolve())))
-    return _merge(merged, tree)
+        merged = _overlay(merged, _read(path.parent / base, (*seen, path.resolve())))
+    return _overlay(merged, tree)
 
 
-def _merge(base: dict, top: Mapping) -> dict:
+def _overlay(base: dict, top: Mapping) -> dict:
     if "name" in top and "name" in base and top["name"] != base["name"]:
         return dict(top)
     merged = dict(base)
     for key, value in top.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
+        merged[key] = _overlay(merged[key], value) if both else value
     return merged
 
 

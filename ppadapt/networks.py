@@ -10,7 +10,7 @@ from paddle import nn
 from . import assets, weights
 from .config import construct
 from .errors import ConfigError, choose
-from .models import families
+from .models.paddleclas import families
 from .models.vit import VITS
 
 # What a network of PaddleClas computes when it is built and its files hold as well.
@@ -43,7 +43,7 @@ def network_and_report(name: str, pretrained: Any, class_num: int,
     if family is None:
         net = construct(VITS, {"name": name, **options}, "Arch", class_num=class_num)
     else:
-        from .models import zoo  # imports paddleclas, which takes seconds and is not everywhere
+        from .models.paddleclas import zoo  # imports paddleclas, which takes seconds and is not everywhere
 
         net = zoo.build(family, name, class_num, **options)
     if pretrained in (None, False):
@@ -94,7 +94,7 @@ def load_zoo(net: nn.Layer, family: families.Family, path: Path, new: tuple[str,
 def _fill(state: Mapping[str, Any], tensors: Mapping[str, Any], new: tuple[str, ...], path: Path,
           more_layers: bool = False) -> weights.Report:
     """`more_layers`: the file may have layers that the network does not; never more of one that it has."""
-    arrays, report = weights.merge(tensors, {n: tuple(t.shape) for n, t in state.items()}, new=new, file=str(path))
+    arrays, report = weights.match(tensors, {n: tuple(t.shape) for n, t in state.items()}, new=new, file=str(path))
     layers = {n.rpartition(".")[0] for n in state if "." in n}
     report.raise_if_incomplete(more_layers and not any(n.rpartition(".")[0] in layers for n in report.unexpected))
     for name, array in arrays.items():

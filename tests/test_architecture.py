@@ -2,31 +2,44 @@
 import ast
 from pathlib import Path
 
-import pytest
-
 PACKAGE = Path(__file__).resolve().parent.parent / "ppadapt"
-EVERYWHERE = {"cpu", "errors"}
-ALLOWED = {"models": set(), "weights": set(), "data": set(), "engine": set(), "tuning": {"models", "weights"},
-           "deploy": {"data", "engine", "models", "tuning", "weights"}}
+GROUND = {"errors", "cpu", "files", "log", "version"}
+# Room (a folder or a file of the package) -> the rooms it may import, beside the ground floor.
+ALLOWED = {
+    **{room: set() for room in ("models", "weights", "data", "engine")},
+    "config": set(), "assets": set(),
+    "tuning": {"models", "weights"},
+    "networks": {"assets", "config", "models", "weights"},
+    "build": {"config", "data", "engine", "models", "networks", "tuning", "weights"},
+    "serve": {"build", "config", "data", "engine", "models", "tuning"},
+    "runs": {"assets", "build", "config", "data", "engine", "serve", "tuning", "weights"},
+    "errors": set(), "cpu": set(), "version": set(), "files": {"errors"}, "log": {"errors"},
+    "__init__": {"cpu", "version"},
+}
 
 
 def imports(path):
-    """Parts of ppadapt that a module imports, whether relatively or by name."""
+    """Rooms of ppadapt that a module imports, whether relatively or by name."""
     parts = path.relative_to(PACKAGE).parts
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = list(parts[:-1])[:len(parts) - node.level] + (node.module.split(".") if node.module else [])
-            yield from [base[0]] if base else [alias.name for alias in node.names]
+            yield from [base[0]] if base else [_room(alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ppadapt":
-            yield from node.module.split(".")[1:2] or [alias.name for alias in node.names]
+            yield from node.module.split(".")[1:2] or [_room(alias.name) for alias in node.names]
         elif isinstance(node, ast.Import):
             yield from (a.name.split(".")[1] for a in node.names if a.name.startswith("ppadapt."))
 
 
-@pytest.mark.parametrize("part", sorted(ALLOWED))
-def test_parts_import_only_what_they_may(part):
-    for path in (PACKAGE / part).rglob("*.py"):
-        extra = set(imports(path)) - {part} - EVERYWHERE - ALLOWED[part]
+def _room(name):
+    return name if (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").is_file() else "__init__"
+
+
+def test_every_file_is_in_a_room_and_imports_only_what_it_may():
+    for path in PACKAGE.rglob("*.py"):
+        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        assert room in ALLOWED, f"{path}: say in ALLOWED what the room {room!r} may import"
+        extra = set(imports(path)) - {room} - ALLOWED[room] - (GROUND if room not in GROUND else set())
         assert not extra, f"{path} imports {extra}"
 
 
@@ -40,5 +53,5 @@ def test_the_tools_and_the_package_need_no_torch():
 
 
 def test_weights_are_numpy_only():
-    for path in (PACKAGE / "weights").glob("*.py"):
+    for path in (PACKAGE / "weights").rglob("*.py"):
         assert "import paddle" not in path.read_text(encoding="utf-8"), path

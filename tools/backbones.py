@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ppadapt.models.families import FAMILIES, LEFT_OUT
+from ppadapt.models.paddleclas.families import FAMILIES, LEFT_OUT
 from ppadapt.models.vit import VITS
 
 

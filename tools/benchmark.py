@@ -113,7 +113,7 @@ def main() -> None:
         side = json.loads(options.side)
         print(json.dumps(PARTS[side["part"]].measure(side)))
         return
-    from ppadapt.experiment import machine
+    from ppadapt.runs.experiment import machine
 
     chosen = {part: PARTS[part].sides(options) for part in options.only}
     names = [name for sides in chosen.values() for name in sides]

@@ -31,7 +31,7 @@ def main():
     args = parser.parse_args()
     from pathlib import Path
 
-    from ppadapt import compare, pictures
+    from ppadapt.runs import compare, pictures
 
     config = Path(args.config)
     folder = Path(args.folder or f"output/compare-{config.parent.name}-{config.stem}")

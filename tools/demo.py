@@ -12,7 +12,7 @@ def main():
     args = parser.parse_args()
     from pathlib import Path
 
-    from ppadapt import compare, experiment, pictures
+    from ppadapt.runs import compare, experiment, pictures
 
     here, folder = Path(__file__).resolve().parent.parent, Path(args.folder)
     config = here / "configs/digits/vit_micro_adaptformer.yaml"

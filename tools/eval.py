@@ -12,7 +12,7 @@ EXAMPLES = """\
 
 def main():
     options = serving_options(serving_parser(__doc__, EXAMPLES).parse_args())
-    from ppadapt import experiment
+    from ppadapt.runs import experiment
 
     experiment.evaluate(**options)
 

@@ -22,8 +22,8 @@ def main():
                         help="largest difference of a log-probability from dygraph's (%(default)s)")
     parser.add_argument("--force", action="store_true", help="replace an exported folder that is there")
     args = parser.parse_args()
-    from ppadapt import config, serving
-    from ppadapt.engine import log
+    from ppadapt import config, log
+    from ppadapt.serve import service as serving
 
     log.setup()
     difference = serving.export_model(config.load(args.config, args.override), args.output, args.format,

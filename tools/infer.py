@@ -13,7 +13,7 @@ EXAMPLES = """\
 
 def main():
     options = serving_options(serving_parser(__doc__, EXAMPLES).parse_args())
-    from ppadapt import experiment
+    from ppadapt.runs import experiment
 
     for answer in experiment.infer(**options):
         said = ", ".join(f"{p['class']} {p['probability']:.2%}" for p in answer["predictions"])

@@ -13,7 +13,8 @@ def main():
     args = config_parser(__doc__, EXAMPLES).parse_args()
     from pathlib import Path
 
-    from ppadapt import config, experiment
+    from ppadapt import config
+    from ppadapt.runs import experiment
 
     experiment.train(config.load(args.config, args.override), Path(args.config))
 

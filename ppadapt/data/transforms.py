@@ -14,15 +14,7 @@ import numpy as np
 from .augment import AutoAugment, ColorJitter, RandAugment, RandomErasing
 from .decode import decode_image
 from .errors import DataError, choose
-from .geometry import (
-    CropImage,
-    Pad,
-    RandCropImage,
-    RandCropImageV2,
-    RandFlipImage,
-    RandomResizedCrop,
-    ResizeImage,
-)
+from .geometry import CropImage, Pad, RandCropImage, RandCropImageV2, RandFlipImage, RandomResizedCrop, ResizeImage
 from .options import build_op, number
 
 

@@ -6,7 +6,7 @@ import contextlib
 import paddle
 
 from ..errors import ConfigError, choose
-from .log import LOGGER
+from ..log import LOGGER
 
 LEVELS, DTYPES = ("O0", "O1", "O2"), ("float16", "bfloat16")
 

@@ -1,14 +1,13 @@
 """A run's files: one fresh folder, the tuned state, and what resuming needs."""
 from __future__ import annotations
 
-import json
-import os
 import time
 from pathlib import Path
-from typing import Any, Callable, Mapping
+from typing import Any, Mapping
 
 import paddle
 
+from .. import files
 from ..errors import ConfigError
 
 
@@ -26,22 +25,6 @@ def fresh_folder(parent: Path) -> Path:
         raise FileExistsError(f"{folder} and 999 others exist")
     except OSError as error:
         raise ConfigError(f"Global.output_dir: {parent} cannot be written ({error.strerror or error})") from None
-
-
-def replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write to a temporary name, then rename: what was there is never lost half-way."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, data: Any) -> None:
-    """JSON for people: indented, UTF-8."""
-    text = json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n"
-    replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def optimizer_state(optimizer: paddle.optimizer.Optimizer, parameters: Mapping[str, paddle.Tensor]) -> dict:
@@ -78,7 +61,7 @@ def restore_optimizer(optimizer: paddle.optimizer.Optimizer, parameters: Mapping
 
 def save_progress(path: Path, **state: Any) -> None:
     """What resuming needs beside the tuned state, in one pickle (`latest.pdstates`)."""
-    replace(path, lambda temporary: paddle.save(state, str(temporary)))
+    files.replace(path, lambda temporary: paddle.save(state, str(temporary)))
 
 
 def find_progress(checkpoint: str) -> tuple[Path, Path]:

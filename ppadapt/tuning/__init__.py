@@ -1,21 +1,6 @@
-"""Tuning methods, by the name a config gives them."""
-from .adapter_plus import AdapterPlus
-from .adaptformer import AdaptFormer
-from .base import Adaptation, Method, TuningError, attach
-from .bitfit import BitFit
-from .convpass import Convpass
-from .houlsby import Houlsby
-from .last_blocks import LastBlocks
-from .layernorm import LayerNormTuning
-from .lora import LoRA
-from .pfeiffer import Pfeiffer
-from .repadapter import RepAdapter
-from .selection import FullFineTuning, LinearProbe
-from .ssf import SSF
-from .vpt import VPT
+"""What is trained: methods that attach to a frozen network from outside."""
+from .adaptation import Adaptation, attach
+from .method import Method, TuningError
+from .methods import METHODS
 
-METHODS = {method.__name__: method for method in (
-    AdaptFormer, VPT, LinearProbe, FullFineTuning, Houlsby, Pfeiffer, AdapterPlus, LoRA, SSF, BitFit, LayerNormTuning,
-    Convpass, RepAdapter, LastBlocks)}
-
-__all__ = ["METHODS", "Adaptation", "Method", "TuningError", "attach", *METHODS]
+__all__ = ["METHODS", "Adaptation", "Method", "TuningError", "attach"]

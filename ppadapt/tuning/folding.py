@@ -5,7 +5,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from .base import TuningError
+from .method import TuningError
 
 
 def values(tensor: paddle.Tensor) -> np.ndarray:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .checkpoint import RawCheckpoint
 from .errors import WeightsError
 from .layouts import LAYOUTS, TUNED, drop_reason, linear, recognise, same, stored_as_torch, strip_prefix
+from .raw import RawCheckpoint
 
 BLOCK_LAYERS = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
 _TUNED = re.compile("|".join(rule.pattern for rule in TUNED))

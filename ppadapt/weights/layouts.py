@@ -12,8 +12,8 @@ from typing import Callable, NamedTuple
 
 import numpy as np
 
-from .checkpoint import RawCheckpoint
 from .errors import WeightsError
+from .raw import RawCheckpoint
 
 
 def same(array: np.ndarray) -> np.ndarray:

@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from . import files
-from .checkpoint import RawCheckpoint
 from .convert import Converted, to_ours
+from .formats import any_file as files
+from .raw import RawCheckpoint
 
 _kept: dict[tuple, RawCheckpoint | Converted] | None = None
 

@@ -6,9 +6,9 @@ import paddle
 import pytest
 from test_contract_methods import CASES, adapt, images, logits, shake
 
-from ppadapt.deploy import backends
-from ppadapt.deploy.export import write_model
-from ppadapt.deploy.fold import for_inference
+from ppadapt.serve import backends
+from ppadapt.serve.export import write_model
+from ppadapt.serve.fold import for_inference
 
 ONE_EACH = list({sections[-1][0]: case for case, sections in reversed(CASES.items())}.values())
 ONNX = pytest.mark.skipif(any(importlib.util.find_spec(name) is None for name in ("paddle2onnx", "onnxruntime")),

@@ -10,10 +10,10 @@ from test_contract_methods import CASES, assert_a_fresh_process_agrees, methods_
 from zoo_networks import TINY, tiny
 
 from ppadapt.models.anatomy import find
-from ppadapt.models.families import FAMILIES
 from ppadapt.models.heads import batchnorm_linear
+from ppadapt.models.paddleclas.families import FAMILIES
 from ppadapt.tuning import METHODS, LinearProbe, TuningError, attach
-from ppadapt.tuning.recompute import recompute_blocks
+from ppadapt.tuning.frozen.recompute import recompute_blocks
 from ppadapt.weights import load_adapter, save_adapter
 
 pytest.importorskip("paddleclas", reason="PaddleClas is not installed: it needs Python <= 3.11")

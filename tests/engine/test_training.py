@@ -7,12 +7,13 @@ import paddle
 import pytest
 import yaml
 
-from ppadapt import build, config, experiment, weights
+from ppadapt import build, config, weights
+from ppadapt.engine import loop as train_module
 from ppadapt.engine import memory
-from ppadapt.engine import train as train_module
 from ppadapt.engine.amp import Precision
-from ppadapt.engine.train import TrainingError
+from ppadapt.engine.loop import TrainingError
 from ppadapt.errors import UserError
+from ppadapt.runs import experiment
 
 OPS = [{"ResizeImage": {"size": 32}}, {"NormalizeImage": {"mean": [0.5] * 3, "std": [0.5] * 3, "order": ""}},
        {"ToCHWImage": None}]
@@ -67,7 +68,7 @@ def test_a_resumed_run_equals_one_that_never_stopped(tmp_path):
     options = {"EMA__decay": 0.9, "Optimizer": {"name": "Momentum", "momentum": 0.9, "lr": {
         "name": "Cosine", "learning_rate": 0.05, "warmup_epoch": 1}}}
     whole = experiment.train(plan(tmp_path, Global__epochs=4, **options))
-    job, task = build.training(plan(tmp_path, Global__epochs=4, **options))
+    job, task = build.job(plan(tmp_path, Global__epochs=4, **options))
     job.epochs = 2  # stopped half-way through the schedule of four epochs
     experiment.run_training(job)
     rest = experiment.train(plan(tmp_path, Global__epochs=4, Global__checkpoints=str(job.folder), **options))
@@ -108,7 +109,7 @@ def test_the_memory_of_a_run_is_that_of_its_tensors():
 
 
 def test_frozen_tensors_are_checked(tmp_path):
-    job, task = build.training(plan(tmp_path, Global__epochs=1))
+    job, task = build.job(plan(tmp_path, Global__epochs=1))
     job.schedule.step = lambda: task.adaptation.network.pos_embed.set_value(task.adaptation.network.pos_embed + 1)
     with pytest.raises(TrainingError, match="frozen tensor changed"):
         experiment.run_training(job)
@@ -128,7 +129,7 @@ def test_mixed_precision_on_a_cpu_is_float32_and_says_so(tmp_path, level, dtype)
 
 
 def test_o1_keeps_frozen_matrices_in_its_type_and_what_trains_in_float32(tmp_path):
-    _, task = build.training(plan(tmp_path))
+    _, task = build.job(plan(tmp_path))
     precision = Precision(dtype="bfloat16")
     precision.asked = precision.level = "O1"  # as on a GPU
     precision.prepare(task.adaptation)
@@ -167,7 +168,7 @@ def test_options_without_effect_say_so(tmp_path, capsys, change, message):
 
 
 def test_the_host_waits_for_the_device_only_where_a_line_is_due(tmp_path, monkeypatch):
-    job, _ = build.training(plan(tmp_path, Global__epochs=1, Global__print_batch_step=100))
+    job, _ = build.job(plan(tmp_path, Global__epochs=1, Global__print_batch_step=100))
     reads, steps = [], []
     for name in ("numpy", "item", "tolist", "__float__", "__int__", "__bool__"):
         plain = getattr(paddle.Tensor, name)

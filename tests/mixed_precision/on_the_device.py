@@ -8,9 +8,10 @@ import pytest
 from paddle import nn
 from paddle.nn import functional as F
 
-from ppadapt import build, experiment
+from ppadapt import build
 from ppadapt.engine.amp import DTYPES, Precision
-from ppadapt.tuning.recompute import recompute_blocks
+from ppadapt.runs import experiment
+from ppadapt.tuning.frozen.recompute import recompute_blocks
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "contract"), str(HERE.parent / "engine")]

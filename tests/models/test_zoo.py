@@ -12,7 +12,7 @@ import pytest
 
 import ppadapt
 from ppadapt.errors import ConfigError, UserError
-from ppadapt.models import families
+from ppadapt.models.paddleclas import families
 from ppadapt.models.vit import VITS
 from ppadapt.weights import WeightsError, save_pdparams
 
@@ -213,7 +213,7 @@ def test_an_option_that_does_not_fit_gets_one_line():
     (ImportError("numpy.core.multiarray failed to import"), (3, 10, 0), "numpy.core.multiarray failed"),
 ])
 def test_where_paddleclas_cannot_be_imported_the_error_says_why(monkeypatch, error, version, said):
-    from ppadapt.models import zoo
+    from ppadapt.models.paddleclas import zoo
 
     imported = importlib.import_module
 

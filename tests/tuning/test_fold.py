@@ -1,10 +1,10 @@
-"""deploy/fold.py against the papers' equations in float64 NumPy."""
+"""serve/fold.py against the papers' equations in float64 NumPy."""
 import numpy as np
 import paddle
 import pytest
 from numpy_block import DIM, GRID, Block, random_vit, relu, shaken
 
-from ppadapt.deploy.fold import ClassTokenBlock, FoldedMlp, for_inference
+from ppadapt.serve.fold import ClassTokenBlock, FoldedMlp, for_inference
 from ppadapt.tuning import VPT, AdaptFormer, Houlsby, LinearProbe, LoRA, attach
 
 FOLDED = "folded AdaptFormer's branch into the MLP of 2 blocks"

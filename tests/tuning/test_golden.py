@@ -8,7 +8,8 @@ import pytest
 from ppadapt.models.heads import batchnorm_linear
 from ppadapt.models.vit import VisionTransformer
 from ppadapt.tuning import VPT, AdaptFormer, FullFineTuning, LinearProbe, attach
-from ppadapt.weights import RawCheckpoint, load_weights, merge, to_ours
+from ppadapt.weights import RawCheckpoint, load_weights, to_ours
+from ppadapt.weights import fill as match
 
 CASES = ("full", "layernorm_in", "layernorm_out", "learnable_scale", "linear", "parallel_cls", "parallel_pool",
          "sequential", "vpt")
@@ -33,7 +34,7 @@ def adapt(folder, meta):
     """The frozen network from pretrain.pth, what trains from finetuned.pth."""
     network = VisionTransformer(**meta["arch"], class_num=0, pool="avg" if meta["global_pool"] else "cls")
     shapes = {n: p.shape for n, p in network.named_parameters()}
-    arrays, report = merge(load_weights(folder / "pretrain.pth").tensors, shapes, new=["fc_norm.*"])
+    arrays, report = match(load_weights(folder / "pretrain.pth").tensors, shapes, new=["fc_norm.*"])
     report.raise_if_incomplete()
     for name, parameter in network.named_parameters():
         if name in arrays:

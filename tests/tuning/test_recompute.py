@@ -10,7 +10,7 @@ from paddle.nn import functional as F
 from ppadapt.models.heads import head_linear
 from ppadapt.models.vit import VisionTransformer
 from ppadapt.tuning import VPT, AdaptFormer, FullFineTuning, LoRA, attach
-from ppadapt.tuning.recompute import recompute_blocks
+from ppadapt.tuning.frozen.recompute import recompute_blocks
 
 METHODS = {
     "adaptformer": lambda: AdaptFormer(4, dropout=0.5),

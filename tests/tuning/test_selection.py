@@ -19,7 +19,7 @@ from ppadapt.tuning import (
     TuningError,
     attach,
 )
-from ppadapt.tuning.base import choose_blocks
+from ppadapt.tuning.method import choose_blocks
 
 
 def test_a_linear_probe_trains_the_head_alone():

@@ -11,7 +11,6 @@ from ppadapt.weights import (
     infer_tuning,
     load_adapter,
     load_weights,
-    merge,
     read_file,
     resize_pos_embed,
     save_adapter,
@@ -22,6 +21,7 @@ from ppadapt.weights import (
     to_ours,
     write_torch,
 )
+from ppadapt.weights import fill as match
 
 
 def small(golden_dir):
@@ -274,7 +274,7 @@ def test_pos_embed_as_pytorch(golden_dir):
 def test_merge_reports_everything(golden_dir):
     tensors = small(golden_dir).tensors
     shapes = {name: array.shape for name, array in tensors.items()}
-    arrays, report = merge(tensors, shapes, file="a.pth")
+    arrays, report = match(tensors, shapes, file="a.pth")
     report.raise_if_incomplete()
     assert len(arrays) == len(report.mapped) == 44 and report.digest == digest(tensors)
 
@@ -282,7 +282,7 @@ def test_merge_reports_everything(golden_dir):
         {"pos_embed": (1, 50, 64), "head.weight": (64, 3), "head.bias": (3,), "blocks.0.adaptmlp.scale": (1,)}
     )
     new = ["head.*", "*.adaptmlp.*"]
-    arrays, report = merge({n: a.astype("f2") for n, a in tensors.items()}, shapes, new, "a.pth")
+    arrays, report = match({n: a.astype("f2") for n, a in tensors.items()}, shapes, new, "a.pth")
     report.raise_if_incomplete()
     assert report.resized == [("pos_embed", (1, 17, 64), (1, 50, 64))]
     assert report.new == ["head.weight", "head.bias", "blocks.0.adaptmlp.scale"]
@@ -294,7 +294,7 @@ def test_merge_reports_everything(golden_dir):
 
     del shapes["norm.bias"]
     shapes["fc_norm.bias"], shapes["cls_token"] = (64,), (1, 1, 32)
-    _, report = merge(tensors, shapes, new, "a.pth")
+    _, report = match(tensors, shapes, new, "a.pth")
     assert (report.missing, report.unexpected) == (["fc_norm.bias"], ["norm.bias"])
     with pytest.raises(WeightsError) as caught:
         report.raise_if_incomplete()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ppadapt.weights import UnsafeCheckpointError, WeightsError, load_weights, read_file, write_torch
-from ppadapt.weights.pickle_write import Call, Global, Persistent, dump
+from ppadapt.weights.formats.pickle_write import Call, Global, Persistent, dump
 
 FORMATS = {
     "plain.safetensors": 0,

@@ -37,8 +37,8 @@ def sides(options: argparse.Namespace) -> dict[str, dict]:
 def measure(side: dict) -> dict:
     """Seconds of training the head (features that are computed for it included), of the run with its evaluation
     after every epoch, and with the loading of data and network; the processor time of that; top-1 on test images."""
-    from ppadapt import config, experiment
-    from ppadapt.engine import log
+    from ppadapt import config, log
+    from ppadapt.runs import experiment
 
     with tempfile.TemporaryDirectory() as folder:
         def run(epochs: int) -> dict:

@@ -42,9 +42,9 @@ def measure(side: dict) -> dict:
     import ppadapt  # before Paddle: it sets switches
     import numpy as np  # isort: skip
     import paddle  # isort: skip
-    from ppadapt.deploy import backends
-    from ppadapt.deploy.export import write_model
-    from ppadapt.deploy.fold import for_inference
+    from ppadapt.serve import backends
+    from ppadapt.serve.export import write_model
+    from ppadapt.serve.fold import for_inference
 
     paddle.set_device(side["device"])
     paddle.seed(0)

@@ -47,7 +47,7 @@ def measure(side: dict) -> dict:
     """Training steps on random images."""
     import ppadapt  # before Paddle: it sets switches
     import paddle  # isort: skip
-    from ppadapt.tuning.recompute import recompute_blocks
+    from ppadapt.tuning.frozen.recompute import recompute_blocks
 
     paddle.set_device(side["device"])
     paddle.seed(0)

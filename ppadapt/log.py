@@ -1,0 +1,50 @@
+"""What the package says: log lines on the screen and in a file, and a bar."""
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Optional
+
+from tqdm.auto import tqdm
+
+LOGGER = logging.getLogger("ppadapt")
+
+
+class _ThroughBar(logging.StreamHandler):
+    """Writes above a progress bar rather than into it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()
+
+
+def setup(log_file: Optional[Path] = None) -> None:
+    """Send log lines to the screen and to `log_file`. Called anew, it replaces what was set up before."""
+    for handler in list(LOGGER.handlers):
+        LOGGER.removeHandler(handler)
+        handler.close()
+    handlers: list[logging.Handler] = [_ThroughBar()]
+    if log_file:
+        handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("[%(asctime)s] %(name)s %(levelname)s: %(message)s",
+                                               "%Y/%m/%d %H:%M:%S"))
+        LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False
+
+
+def wants_bar() -> bool:
+    """A bar is for a terminal or a notebook; in a log file it is noise."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
+def say(values: dict) -> str:
+    """Named numbers in a line."""
+    return ", ".join(f"{name}: {value:.5f}" for name, value in values.items() if name != "images")
+
+
+def progress(items, what: str):
+    """The items, with a bar on a terminal or in a notebook."""
+    return tqdm(items, desc=what, leave=False, disable=not wants_bar())

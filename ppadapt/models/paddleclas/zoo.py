@@ -1,0 +1,131 @@
+"""PaddleClas's transformers. The only file that imports paddleclas, and only when one of its networks is asked for.
+
+A factory of PaddleClas (`SwinTransformer_tiny_patch4_window7_224`) fixes a constructor's options. We ask it
+which, and call the constructor with them and the user's own: any option can be changed, and nothing is
+downloaded behind our back. Which networks there are, and what fits them, is in `families.py`.
+"""
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import inspect
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+from paddle import nn
+
+from ...errors import ConfigError, choose
+from .families import Family
+from .swin_v2 import mend_swin_v2
+
+_BACKBONE = "paddleclas.ppcls.arch.backbone"
+_OURS = ("self", "class_num", "model_name")  # to give, not the user's
+
+
+def build(family: Family, name: str, class_num: int = 0, **options: Any) -> nn.Layer:
+    """A network of PaddleClas with random weights: images [N, 3, S, S] -> logits [N, class_num].
+
+    Args:
+        name: a name of `family`.
+        class_num: 0 leaves the features [N, D] as the output.
+        options: of PaddleClas's constructor, `img_size` among them.
+
+    Raises:
+        ConfigError: in one line, when PaddleClas cannot be imported or an option does not fit.
+    """
+    module = _module(family, name)
+    kind, fixed = getattr(module, family.layer), _recipe(module, family, name)
+    given = _translate(name, kind, family, options)
+    try:
+        # One class is the least that every constructor takes.
+        network = kind(**{**fixed, **family.options, **given, "class_num": max(class_num, 1)})
+    except (TypeError, ValueError, AssertionError, IndexError, ZeroDivisionError) as error:
+        said = " ".join(str(error).split())
+        raise ConfigError(f"Arch ({name}) with {given or 'its own options'}: PaddleClas says: {said}") from error
+    if family.title == "Swin v2":
+        mend_swin_v2(network)
+    for path in (family.anatomy.head, *family.anatomy.head_twins):
+        if class_num == 0:
+            setattr(network, path, nn.Identity())
+        elif name in family.headless:
+            setattr(network, path, nn.Linear(family.anatomy.feature_dim(network), class_num))
+    return network
+
+
+def download(family: Family, name: str) -> Path:
+    """The file of weights that PaddleClas publishes, downloaded by it into ~/.paddleclas/weights.
+
+    Raises:
+        ConfigError: when there is none, or it cannot be fetched.
+    """
+    module = _module(family, name)
+    url = getattr(module, "MODEL_URLS", {}).get(name)
+    if url is None:
+        raise ConfigError(f"Arch.pretrained: True: PaddleClas publishes no weights of {name}. Give the path of a file")
+    fetch = importlib.import_module("paddleclas.ppcls.utils.download").get_weights_path_from_url
+    try:
+        return Path(fetch(url))
+    except (RuntimeError, OSError) as error:
+        raise ConfigError(f"Arch.pretrained: True: {url} cannot be fetched ({' '.join(str(error).split())[:160]}). "
+                          "Download it elsewhere and give its path as Arch.pretrained") from None
+
+
+@functools.cache
+def _module(family: Family, name: str) -> types.ModuleType:
+    """The module of PaddleClas that builds `name`."""
+    path = f"{_BACKBONE}.{family.module}"
+    try:
+        module = importlib.import_module(path)
+    except ImportError as error:
+        raise ConfigError(f"Arch.name {name} is PaddleClas's: {_why_not(error)}") from error
+    # Where networks of one class differ by the module's globals, which the last one built sets for all, each
+    # name gets a module of its own.
+    return _copy(module, name) if family.kinds else module
+
+
+def _why_not(error: ImportError) -> str:
+    if "libGL" in str(error):
+        return ("its opencv needs the system's libGL.so.1, which is missing: pip uninstall -y opencv-python "
+                "opencv-contrib-python && pip install 'opencv-python-headless<=4.6.0.66'")
+    if getattr(error, "name", None) != "paddleclas":
+        return f"importing paddleclas failed ({' '.join(str(error).split())})"
+    if sys.version_info >= (3, 12):
+        return (f"paddleclas pins numpy 1.24.4, which Python {sys.version_info[0]}.{sys.version_info[1]} cannot "
+                "install: use Python 3.9 to 3.11, or one of our own networks (vit_base_patch16 ...)")
+    return "pip install paddleclas==2.6.0, or use one of our own networks (vit_base_patch16 ...)"
+
+
+def _copy(module: types.ModuleType, name: str) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location(f"{module.__name__}@{name}", module.__file__)
+    copy = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = copy
+    spec.loader.exec_module(copy)
+    if name.startswith("Unicom"):  # has no class token to take away, as CLIP's of the same size has
+        copy._CLIP_diff["remove_cls_token_in_forward"] = []
+    return copy
+
+
+def _recipe(module: types.ModuleType, family: Family, name: str) -> dict[str, Any]:
+    """The options that a factory gives to the constructor; nothing is built."""
+    calls: list[dict[str, Any]] = []
+    factory = getattr(module, name)
+    names = {**vars(module), family.layer: lambda **options: calls.append(options)}
+    types.FunctionType(factory.__code__, names, name, factory.__defaults__)(pretrained=False)
+    return calls[0]
+
+
+def _translate(name: str, kind: type, family: Family, options: dict[str, Any]) -> dict[str, Any]:
+    """The user's options under the constructor's names. Raises ConfigError for one that it does not have."""
+    parameters = [p for layer in kind.__mro__[:kind.__mro__.index(nn.Layer)]  # one hands its **kwargs to the next
+                  for p in inspect.signature(layer.__init__).parameters.values()]
+    allowed = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in _OURS]
+    if family.size_option:
+        allowed[allowed.index(family.size_option)] = "img_size"
+    allowed = list(dict.fromkeys(allowed))
+    for option in options:
+        if option not in allowed:
+            raise ConfigError(choose(f"option of Arch ({name}):", option, allowed))
+    return {family.size_option if option == "img_size" else option: value for option, value in options.items()}

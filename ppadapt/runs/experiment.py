@@ -1,0 +1,201 @@
+"""What `tools/train.py` and `tools/eval.py` do, for Python and notebooks: config in, results out."""
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Iterator, Optional
+
+import numpy as np
+import paddle
+import yaml
+
+from .. import build, files, log
+from .. import config as configs
+from ..config import Config
+from ..data import build_transforms
+from ..engine.amp import Precision
+from ..engine.evaluate import evaluate as run_evaluation
+from ..engine.loop import run as run_training
+from ..engine.losses import LOSSES
+from ..engine.metrics import METRICS
+from ..errors import ConfigError
+from ..serve import backends
+from ..serve import infer as deploy
+from ..serve import service as serving
+from ..tuning.frozen.features import HeadOnly
+from ..version import __version__
+
+
+def train(config: Config, source: Path = Path("run.yaml")) -> dict:
+    """Train as the config says. Returns the results, which are also in `results.json` of the run's folder.
+
+    The folder is Global.output_dir / <data set>-<config name> / <time>: config.yaml, train.log, vdl/,
+    best_model.safetensors, latest.safetensors, latest.pdstates, results.json.
+
+    Raises:
+        UserError: for every mistake in the config, its files or its data, and for a loss that is not finite.
+    """
+    log.setup()
+    name = "-".join(part for part in (source.parent.name, source.stem) if part)
+    job, task = build.job(config, name)
+    config_text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
+    files.write_text(job.folder / "config.yaml", config_text)
+    log.LOGGER.info("ppadapt %s, paddle %s, %s, Python %s", __version__, paddle.__version__, paddle.get_device(),
+                    platform.python_version())
+    if task.report:
+        log.LOGGER.info("%s", task.report)
+    for line in (task.adaptation.summary(), *task.notes):
+        log.LOGGER.info("%s", line)
+    log.LOGGER.info("%d training images, %s; files go to %s", len(job.train_loader.dataset),
+                    f"{len(job.eval_loader.dataset)} test images" if job.eval_loader else "no evaluation", job.folder)
+    for what, data in (("training", job.train_loader), ("test", job.eval_loader)):
+        if data:
+            log.LOGGER.info("%s images are %s", what, data.how)
+    try:
+        results = run_training(job)
+    except KeyboardInterrupt:
+        log.LOGGER.warning("stopped. Resume with -o Global.checkpoints=%s", job.folder / "latest")
+        raise
+    finally:
+        job.curves.close()
+    best = job.folder / "best_model.safetensors"
+    results = {
+        "config": config.to_dict(), "folder": str(job.folder),
+        "tuning": [type(m).__name__ for m in task.adaptation.methods],
+        "backbone": config.Arch.name, "backbone_digest": task.adaptation.backbone_digest, **results,
+        "cached_features": isinstance(job.adaptation, HeadOnly),
+        "file_bytes": best.stat().st_size if best.is_file() else None,
+        "versions": {"ppadapt": __version__, "paddle": paddle.__version__, "python": platform.python_version()},
+        "machine": machine()}
+    files.write_json(job.folder / "results.json", results)
+    log.LOGGER.info("\n%s", table([results]))
+    log.LOGGER.info("results.json, train.log and the tuned file are in %s; curves: visualdl --logdir %s",
+                    job.folder, config.Global.output_dir)
+    return results
+
+
+def evaluate(config: Config, backend: Optional[str] = None, precision: str = "float32",
+             exported: Optional[Path] = None) -> dict:
+    """Evaluate the network of a config on its DataLoader.Eval; returns loss and accuracies in percent.
+
+    Args:
+        backend, precision, exported: as of `serving.service`.
+
+    Raises:
+        UserError: as `train`; also when nothing tuned or pretrained is given, for that would measure chance.
+    """
+    log.setup()
+    build.set_device(config.Global.device)
+    if exported is None:
+        serving.need_something_tuned(config)
+    data = build.loader(config.DataLoader.Eval, "test", config.Global.seed)
+    if backend in (None, "dygraph") and exported is None:
+        backends.check("dygraph", precision, "cpu")
+        task = build.task(config, data.dataset.classes)
+        amp = Precision(**vars(config.AMP))
+        amp.prepare(task.adaptation)
+        task.adaptation.eval()
+        network, context = task.adaptation, amp.context
+    else:
+        served = serving.service(config, backend, precision, exported)
+        if served.classes != data.dataset.classes:
+            ours, theirs = (f"{len(names)} classes ({', '.join(names[:3])} ...)"
+                            for names in (served.classes, data.dataset.classes))
+            raise ConfigError(f"the network answers with {ours} and DataLoader.Eval has {theirs}: use the data set it "
+                              "was trained for")
+        network, context = served.logits, contextlib.nullcontext
+    start = time.perf_counter()
+    result = run_evaluation(network, log.progress(data, "evaluating"),
+                            build.entries(LOSSES, config.Loss.Eval, "Loss.Eval"),
+                            build.entries(METRICS, config.Metric.Eval, "Metric.Eval"), context)
+    log.LOGGER.info("[Eval][Avg]%s (%d images, %.1f images/s)", log.say(result), result["images"],
+                    result["images"] / (time.perf_counter() - start))
+    if data.dataset.skipped:
+        log.LOGGER.warning("%d broken images were skipped", data.dataset.skipped)
+    return result
+
+
+def infer(config: Config, backend: Optional[str] = None, precision: str = "float32",
+          exported: Optional[Path] = None) -> Iterator[dict]:
+    """The likeliest classes of the images that Infer.infer_imgs names, as they come; see `deploy.infer.classify`.
+
+    With Infer.save_path they go into a file as well, CSV or JSON.
+
+    Args:
+        backend, precision, exported: as of `serving.service`.
+
+    Raises:
+        UserError: for a mistake in the config, or when no image is found or none can be read.
+    """
+    log.setup()
+    options = config.Infer
+    if not options.infer_imgs:
+        raise ConfigError("Infer.infer_imgs is missing: give an image, a folder or a glob, "
+                          "-o Infer.infer_imgs=photo.jpg")
+    if options.batch_size < 1 or options.topk < 1:
+        raise ConfigError(f"Infer.batch_size {options.batch_size} and Infer.topk {options.topk} must be at least 1")
+    files = deploy.find_images(options.infer_imgs)
+    served = serving.service(config, backend, precision, exported)
+    transform = build_transforms(options.transforms or served.transform_ops)
+    start, answers = time.perf_counter(), []
+    for answer in deploy.classify(served.predict, transform, served.classes, files, options.batch_size, options.topk,
+                                  served.shape):
+        answers.append(answer)
+        yield answer
+    seconds = time.perf_counter() - start
+    if not answers:
+        raise ConfigError(f"none of the {len(files)} files of Infer.infer_imgs {options.infer_imgs} can be read")
+    log.LOGGER.info("%d images in %.1f s, decoding included: %.1f images/s", len(answers), seconds,
+                    len(answers) / seconds)
+    if options.save_path:
+        deploy.save(Path(options.save_path), answers)
+
+
+def predict_test(run: Path, count: int) -> tuple:
+    """A finished run on its first test images: (the data set, probabilities [count, classes])."""
+    config = configs.load(run / "config.yaml", [f"Global.pretrained_model={run / 'best_model.safetensors'}"])
+    data = build.dataset(config.DataLoader.Eval, "test", config.Global.seed)
+    return data, serving.service(config).predict(np.stack([data[i][0] for i in range(count)]))
+
+
+def table(rows: list[dict], name=lambda row: " + ".join(row["tuning"])) -> str:
+    """Results as a Markdown table."""
+    head = ("method", "trained parameters", "of the network", "top-1", "top-5", "file", "images/s", "time", "memory")
+    cells = [[name(r), f"{r['trained_parameters']:,}", f"{r['trained_parameters'] / r['parameters']:.2%}",
+              _percent(r["top1"]), _percent(r["top5"]), size(r["file_bytes"]), f"{r['images_per_second']:.0f}",
+              f"{r['seconds']:.0f} s", f"{r['peak_memory_mb']:.0f} MiB"] for r in rows]
+    return markdown(head, cells)
+
+
+def markdown(head, cells) -> str:
+    """A Markdown table whose columns line up as plain text too."""
+    rows = [[str(c) for c in row] for row in (head, *cells)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths)) + " |" for row in rows]
+    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    return "\n".join(lines)
+
+
+def size(count: int | None) -> str:
+    """Bytes for people: 5.2 MB."""
+    if count is None:
+        return "-"
+    return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
+
+
+def machine() -> str:
+    """The processor, for tables of results."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return f"{os.cpu_count()} cores of {model}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

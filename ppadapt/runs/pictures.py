@@ -1,0 +1,156 @@
+"""The pictures of results. Needs matplotlib."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Callable, Sequence
+
+import numpy as np
+
+from .. import files
+
+DPI = 200
+
+
+def _pyplot():
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    pyplot.rcParams.update({"font.size": 9, "figure.dpi": DPI, "axes.spines.top": False, "axes.spines.right": False})
+    return pyplot
+
+
+def _save(figure, path: Path) -> None:
+    files.replace(path, lambda temporary: figure.savefig(temporary, dpi=DPI, format=path.suffix[1:]))
+    _pyplot().close(figure)
+
+
+def comparison(rows: list[dict], folder: Path) -> list[Path]:
+    """Two PNGs in `folder`: accuracy against trained parameters, and accuracy per method. Returns their paths."""
+    paths = [folder / "accuracy_by_parameters.png", folder / "accuracy_by_method.png"]
+    by_parameters(rows, paths[0])
+    by_method(rows, paths[1])
+    return paths
+
+
+def by_parameters(rows: list[dict], path: Path) -> None:
+    """Mean top-1 against trained parameters (log axis), error bars, each point named beside it."""
+    plt = _pyplot()
+    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    points = [(row["trained_parameters"], row["top1"]) for row in rows]
+    for row, (x, y) in zip(rows, points):
+        colour, marker, _ = _look(row)
+        axes.errorbar(x, y, yerr=row["std"] or None, fmt=marker, color=colour, markersize=5.5, capsize=2.5,
+                      elinewidth=0.9, zorder=3)
+    references = _references(axes.axhline, rows)
+    axes.set_xscale("log")
+    axes.margins(x=0.14, y=0.12)
+    axes.set_xlabel("trained parameters")
+    axes.set_ylabel(_accuracy(rows))
+    axes.grid(alpha=0.2, linewidth=0.6)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # labels are placed in pixels: the axes must stay where they are
+    spans = [(y - (row["std"] or 0), y + (row["std"] or 0)) for row, (_, y) in zip(rows, points)]
+    _label(axes, points, spans, [row["method"] for row in rows], [_look(row)[0] for row in rows], references)
+    _save(figure, path)
+
+
+def by_method(rows: list[dict], path: Path) -> None:
+    """Mean top-1 of each method, best at the top, with error bars and the single seeds.
+
+    Points, not bars: the axis does not start at 0, where the length of a bar would exaggerate.
+    """
+    plt = _pyplot()
+    ranked = sorted(rows, key=lambda row: row["top1"])
+    figure, axes = plt.subplots(figsize=(6.4, 0.9 + 0.3 * len(rows)), layout="constrained")
+    for i, row in enumerate(ranked):
+        colour, marker, _ = _look(row)
+        seeds = [run["top1"] for run in row["runs"]]
+        if len(seeds) > 1:
+            axes.plot(seeds, [i] * len(seeds), "|", color=colour, markersize=9, alpha=0.55)
+        axes.errorbar(row["top1"], i, xerr=row["std"] or None, fmt=marker, color=colour, markersize=5.5,
+                      elinewidth=1.4, zorder=3)
+        spread = f" ± {row['std']:.2f}" if row["std"] is not None else ""
+        axes.text(1.02, i, f"{row['top1']:.2f}{spread}", transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+    _references(axes.axvline, rows)
+    axes.set_yticks(range(len(ranked)), [row["method"] for row in ranked])
+    axes.set_ylim(-0.7, len(ranked) - 0.3)
+    axes.margins(x=0.08)
+    axes.grid(axis="x", alpha=0.2, linewidth=0.6)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(_accuracy(rows) + (", one tick per seed" if max(row["seeds"] for row in rows) > 1 else ""))
+    _save(figure, path)
+
+
+def _look(row: dict) -> tuple[str, str, bool]:
+    """Colour, marker, and whether it is one of the two that every method is measured against."""
+    tuning = row["runs"][0]["tuning"]
+    if tuning == ["LinearProbe"]:
+        return "#555555", "s", True
+    if tuning == ["FullFineTuning"]:
+        return "#c1440e", "D", True
+    return "#1f5fa8", "o", False
+
+
+def _references(line: Callable, rows: list[dict]) -> list:
+    return [line(row["top1"], color=_look(row)[0], linestyle=(0, (4, 3)), linewidth=0.8, alpha=0.7, zorder=1)
+            for row in rows if _look(row)[2]]
+
+
+def _accuracy(rows: list[dict]) -> str:
+    seeds = {row["seeds"] for row in rows}
+    if seeds == {1}:
+        return "top-1 accuracy (%)"
+    return f"top-1 accuracy (%), mean ± std of {'/'.join(map(str, sorted(seeds)))} seeds"
+
+
+def _label(axes, points: list[tuple], spans: list[tuple], names: list[str], colours: list[str],
+           references: list) -> None:
+    """Name each point beside it, where there is room on no other label, point, error bar or reference line.
+
+    A thin line leads to the names further off.
+    """
+    from matplotlib.transforms import Bbox
+
+    renderer = axes.figure.canvas.get_renderer()
+    pixel = axes.transData.transform
+    taken = [Bbox([pixel((x, low)) - 10, pixel((x, high)) + 10]) for (x, _), (low, high) in zip(points, spans)]
+    inside = axes.get_window_extent(renderer)
+    taken += [line.get_window_extent(renderer).padded(3) for line in references]
+    steps = [(r * np.cos(a), r * np.sin(a)) for r in (7, 11, 16, 22, 29, 37, 46, 57)
+             for a in np.pi / 8 * np.array([0, 8, 1, 7, -1, 9, 2, 6, -2, 10, 4, -4, 3, 5, -3, 11])]
+    for i in np.argsort([-y for _, y in points]):
+        text = axes.annotate(names[i], points[i], xytext=(0, 0), textcoords="offset points", fontsize=8,
+                             color=colours[i], va="center")
+        for dx, dy in steps:
+            text.set_position((dx, dy))
+            text.set_ha("left" if dx > 2 else "right" if dx < -2 else "center")
+            box = text.get_window_extent(renderer)
+            free = not any(box.overlaps(other) for other in taken)
+            if free and inside.containsx(box.x0) and inside.containsx(box.x1) and inside.containsy(box.y0) \
+                    and inside.containsy(box.y1):
+                break
+        taken.append(text.get_window_extent(renderer).padded(2))
+        if np.hypot(dx, dy) > 12:
+            axes.annotate("", points[i], xytext=(dx, dy), textcoords="offset points", zorder=2,
+                          arrowprops={"arrowstyle": "-", "color": colours[i], "linewidth": 0.5, "alpha": 0.6})
+
+
+def predictions(images: Sequence[np.ndarray], labels: Sequence[int], probabilities: np.ndarray,
+                classes: Sequence[str], path: Path, title: str) -> None:
+    """Test images (uint8 [H, W, 3]) with their class and what the network says; wrong answers are red."""
+    plt = _pyplot()
+    columns = 8
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(1.45 * columns, 1.75 * rows), layout="constrained")
+    figure.suptitle(title)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, image, label, row in zip(axes.flat, images, labels, probabilities):
+        answer = int(row.argmax())
+        axis.imshow(image, interpolation="nearest")
+        right = answer == label
+        said = classes[answer] if right else f"{classes[answer]}, is {classes[label]}"
+        axis.set_title(f"{said}\n{row[answer]:.0%}", fontsize=8, color="darkgreen" if right else "red")
+    _save(figure, path)

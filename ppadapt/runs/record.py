@@ -1,0 +1,125 @@
+"""The runs that are done: what makes two runs the same, and the file that remembers them.
+
+A run is what decides its result: the config without paths and without what only changes how it is run, the
+content of the data, the content of the frozen network. So a `runs.json` that was written on one machine is
+resumed on another, and a data set that changed under its name is not mistaken for the old one.
+"""
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Optional
+
+from .. import assets, build, files
+from .. import config as configs
+from ..config import Config
+from ..errors import ConfigError, UserError
+
+# What changes no result: where, with what output, on what device and by how many workers.
+_GLOBAL = ("device", "output_dir", "save_interval", "print_batch_step", "use_visualdl", "checkpoints",
+           "cache_features", "feature_cache")
+_DATASET = ("root", "image_root", "cls_label_path", "class_id_map_file", "download")
+
+
+class Identity:
+    """What runs are compared by: `Identity()(config)` is {"config": ..., "data": ...}, plain data.
+
+    Digests of data and weights are taken once.
+    """
+
+    def __init__(self):
+        self._digests: dict[str, str] = {}
+
+    def __call__(self, config: Config) -> dict:
+        """Raises UserError for data or weights that are not there."""
+        tree = config.to_dict()
+        for section, key in (("Arch", "pretrained"), ("Global", "pretrained_model")):
+            tree[section][key] = self._weights(tree[section][key], config.Arch.name)
+        data = {side: self._data(config, side) for side in ("Train", "Eval")}
+        return {"config": essential(tree), "data": data}
+
+    def _weights(self, given: Any, arch: str) -> Any:
+        if given is True and arch in assets.PRETRAINED:
+            given = assets.pretrained(arch)
+        if isinstance(given, bool) or given is None or not Path(given).is_file():
+            return given  # a missing file is reported where it is used
+        return self._once(f"weights {Path(given).resolve()}", lambda: "sha256:" + _file_digest(Path(given)))
+
+    def _data(self, config: Config, side: str) -> str:
+        split = copy.deepcopy(getattr(config.DataLoader, side))
+        split.dataset["transform_ops"] = None
+        kind = "train" if side == "Train" else "test"
+        return self._once(f"{kind} {json.dumps(split.dataset, sort_keys=True, default=str)}",
+                          lambda: build.dataset(split, kind, 0).digest())
+
+    def _once(self, key: str, make) -> str:
+        if key not in self._digests:
+            self._digests[key] = make()
+        return self._digests[key]
+
+
+def essential(tree: dict) -> dict:
+    """A resolved config as plain data without what changes no result; it can be parsed again."""
+    tree = copy.deepcopy(tree)
+    tree.pop("Infer", None)
+    for key in _GLOBAL:
+        tree["Global"].pop(key, None)
+    for split in tree["DataLoader"].values():
+        split.pop("loader", None)
+        for key in _DATASET:
+            split["dataset"].pop(key, None)
+    return tree
+
+
+class Record:
+    """`runs.json`: a list of runs, each with its `config` and `data` as `Identity` gives them.
+
+    Raises:
+        ConfigError: for a file that is no such list.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.read()
+
+    def read(self) -> list[dict]:
+        """The runs in the file; those whose config this version cannot read are kept and never found."""
+        try:
+            self.runs = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else []
+            self._known = [(_reread(run), run.get("data")) for run in self.runs]
+        except (ValueError, OSError, AttributeError) as error:
+            raise ConfigError(f"{self.path} cannot be read as a list of runs ({error}): mend it, or move it away "
+                              "to start anew") from None
+        return self.runs
+
+    def find(self, identity: dict) -> Optional[dict]:
+        """The run of this identity, if it is done."""
+        for run, (config, data) in zip(self.runs, self._known):
+            if config == identity["config"] and data == identity["data"]:
+                return run
+        return None
+
+    def add(self, run: dict) -> None:
+        """Write one more; what another process has added meanwhile stays."""
+        self.read()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(self.path, [*self.runs, run])
+        self.read()
+
+
+def _reread(run: dict) -> Optional[dict]:
+    """A recorded config with the keys that came after it at their defaults."""
+    try:
+        return essential(configs.parse(run["config"]).to_dict())
+    except (UserError, KeyError):
+        return None
+
+
+def _file_digest(path: Path) -> str:
+    sha = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            sha.update(block)
+    return sha.hexdigest()

@@ -1,0 +1,92 @@
+"""Images in, class names and probabilities out."""
+from __future__ import annotations
+
+import csv
+import glob
+from pathlib import Path
+from typing import Iterator, Optional, Sequence
+
+import numpy as np
+
+from .. import files
+from ..data import BrokenImageError, Compose, decode_image
+from ..errors import ConfigError
+from ..log import LOGGER
+from .backends import Predict
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+def find_images(where: str) -> list[Path]:
+    """The images that a path names: one file, a folder (searched below too) or a glob, sorted.
+
+    Raises:
+        ConfigError: when there is none.
+    """
+    path = Path(where).expanduser()
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        found = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES and p.is_file()]
+        what = f"the folder {where} holds no image ({', '.join(SUFFIXES)})"
+    else:
+        found = [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if Path(p).is_file()]
+        what = f"{where} is no file, no folder and no pattern that fits a file"
+    if not found:
+        raise ConfigError(f"Infer.infer_imgs: {what}")
+    return found
+
+
+def classify(predict: Predict, transform: Compose, classes: Sequence[str], files: Sequence[Path], batch_size: int,
+             topk: int, shape: Optional[tuple[int, ...]] = None) -> Iterator[dict]:
+    """The likeliest classes of each file, best first; a file that cannot be read is warned of and left out.
+
+    Args:
+        shape: C, H, W of the images that `predict` takes; None: any.
+
+    Yields:
+        {"file": path, "predictions": [{"class": name, "id": index, "probability": p}, ...]}
+
+    Raises:
+        ConfigError: when the transforms make images of another shape.
+    """
+    for start in range(0, len(files), batch_size):
+        named = []
+        for file in files[start:start + batch_size]:
+            try:
+                named.append((file, transform(decode_image(file), None)))
+            except BrokenImageError as error:
+                LOGGER.warning("left out: %s", error)
+                continue
+            shape = shape or named[0][1].shape
+            if named[-1][1].shape != shape:
+                raise ConfigError(f"{file} is {_size(named[-1][1].shape)} after the transforms and the network takes "
+                                  f"{_size(shape)}: let Infer.transforms end in that size (ResizeImage with size)")
+        if not named:
+            continue
+        images = np.ascontiguousarray(np.stack([image for _, image in named]))
+        for (file, _), row in zip(named, predict(images)):
+            best = row.argsort()[::-1][:topk]
+            yield {"file": str(file), "predictions": [
+                {"class": classes[i], "id": int(i), "probability": float(row[i])} for i in best]}
+
+
+def save(path: Path, answers: Sequence[dict]) -> None:
+    """Write what `classify` yielded: a row per prediction into a `.csv`, else JSON."""
+    if path.suffix.lower() != ".csv":
+        files.write_json(path, answers)
+        return
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["file", "rank", "class", "id", "probability"])
+            for answer in answers:
+                for rank, found in enumerate(answer["predictions"], 1):
+                    rows.writerow([answer["file"], rank, found["class"], found["id"], found["probability"]])
+
+    files.replace(path, write)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape[1:])) + " pixels"

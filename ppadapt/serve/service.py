@@ -1,0 +1,170 @@
+"""From a config or an exported folder to whoever answers: what tools/export_model.py, infer.py and eval.py share."""
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+import paddle
+import yaml
+
+from .. import build
+from ..config import Config
+from ..data import build_transforms
+from ..errors import ConfigError, UserError
+from ..log import LOGGER
+from ..version import __version__
+from . import backends, export
+from .fold import for_inference
+
+TOLERANCE = 1e-4
+_LEAST = 1e-30  # of a probability whose logarithm is compared
+
+
+@dataclass
+class Service:
+    """Probabilities [N, classes] of images float32 [N, C, H, W], and what goes with them.
+
+    `shape` is C, H, W, None where the network does not tell. `transform_ops` make an image ready.
+    """
+
+    predict: backends.Predict
+    classes: list[str]
+    shape: Optional[tuple[int, ...]]
+    transform_ops: Optional[list]
+
+    def logits(self, images: paddle.Tensor) -> paddle.Tensor:
+        """Logits up to a constant, which losses and accuracies do not see: [N, C, H, W] -> [N, classes]."""
+        return paddle.to_tensor(_log(self.predict(images.numpy())))
+
+
+def service(config: Config, backend: Optional[str] = None, precision: str = "float32",
+            exported: Optional[Path] = None) -> Service:
+    """Who answers.
+
+    Args:
+        backend: one of `backends.BACKENDS`; None is that of the exported folder, else "dygraph". Any but "dygraph"
+            needs an exported network: without `exported` one is made, used and thrown away.
+        precision: of Paddle Inference.
+        exported: a folder of `export_model`.
+
+    Raises:
+        UserError: for a mistake in the config or these, or when something is missing.
+    """
+    build.set_device(config.Global.device)
+    device = paddle.get_device()
+    if exported is not None:
+        return _load(exported, backend, precision, device)
+    backends.check(backend or "dygraph", precision, device.partition(":")[0])
+    need_something_tuned(config)
+    if backend in (None, "dygraph"):
+        task = build.task(config, build.class_names(config))
+        return Service(backends.dygraph(task.adaptation), task.classes, _told_shape(task), _transform_ops(config))
+    with tempfile.TemporaryDirectory(prefix="ppadapt-") as folder:
+        kind = next(kind for kind, reader in backends.READERS.items() if reader == backend)
+        export_model(config, Path(folder) / "export", kind)
+        return _load(Path(folder) / "export", backend, precision, device)
+
+
+def export_model(config: Config, folder: Path, kind: str = "paddle", tolerance: float = TOLERANCE,
+                 force: bool = False) -> float:
+    """Write an exported folder, whole or not at all (`deploy.export` says what is in it).
+
+    The files are loaded again, and their probabilities compared with dygraph's, before the folder gets its name.
+
+    Args:
+        kind: one of `export.SUFFIXES`.
+        tolerance: for the difference.
+        force: replace a folder that is there.
+
+    Returns:
+        The largest difference of a log-probability, on random images in batches of 3 and 1.
+
+    Raises:
+        UserError: for a mistake in the config, a folder in the way, and a difference above `tolerance`.
+    """
+    build.set_device(config.Global.device)
+    need_something_tuned(config)
+    if folder.exists() and not force:
+        raise ConfigError(f"{folder} exists already: give another --output, or --force to replace it")
+    if folder.exists() and not (folder / export.MANIFEST).is_file():
+        raise ConfigError(f"{folder} is no exported network, so --force does not replace it: give another --output")
+    task = build.task(config, build.class_names(config))
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written ({error.strerror or error})") from None
+    try:
+        difference = _write(task, temporary, kind, tolerance)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return difference
+
+
+def _write(task: build.Task, folder: Path, kind: str, tolerance: float) -> float:
+    config, ops = task.config, _transform_ops(task.config)
+    shape = _told_shape(task) or build_transforms(ops)(np.zeros([256, 256, 3], np.uint8)).shape
+    network, done = for_inference(task.adaptation)
+    for what in done:
+        LOGGER.info("%s", what)
+    export.write_model(network, shape, folder, kind)
+    reference, found = backends.dygraph(task.adaptation), backends.load(folder, kind)
+    draw, difference = np.random.RandomState(0), 0.0
+    for count in (3, 1):
+        images = draw.standard_normal([count, *shape]).astype("float32")
+        difference = max(difference, float(np.abs(_log(found(images)) - _log(reference(images))).max()))
+    if not difference <= tolerance:
+        raise UserError(f"the exported network differs from dygraph by {difference:.1e} in a log-probability, more "
+                        f"than the tolerance of {tolerance:.1e}: nothing was written")
+    (folder / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True),
+                                        encoding="utf-8")
+    tuned = task.manifest({})
+    export.write_manifest(folder, {
+        "Global": {"model_name": config.Arch.name},
+        "PreProcess": {"transform_ops": ops},
+        "PostProcess": {"Topk": {"topk": min(config.Infer.topk, len(task.classes)), "label_list": task.classes}},
+        "ppadapt": {"version": __version__, "paddle": paddle.__version__, "format": kind,
+                    "input": {"name": "x", "shape": [None, *shape]}, "output": "probabilities", "folded": done,
+                    "difference": difference, **{what: tuned[what] for what in ("tuning", "backbone", "head")}}})
+    return difference
+
+
+def _load(folder: Path, backend: Optional[str], precision: str, device: str) -> Service:
+    manifest = export.read_manifest(folder)
+    ours, kind = manifest["ppadapt"], manifest["ppadapt"]["format"]
+    reader = backends.READERS.get(kind)
+    if backend not in (None, reader):
+        backends.check(backend, precision, device.partition(":")[0])
+        raise ConfigError(f"{folder} is for --backend {reader}, not {backend}: leave --backend out, or export anew")
+    return Service(backends.load(folder, kind, device, precision), manifest["PostProcess"]["Topk"]["label_list"],
+                   tuple(ours["input"]["shape"][1:]), manifest["PreProcess"]["transform_ops"])
+
+
+def need_something_tuned(config: Config) -> None:
+    """Raises ConfigError where the head would be random."""
+    if not config.Global.pretrained_model and config.Arch.head != build.KEEP_HEAD:
+        raise ConfigError("the head is not trained: give a tuned file with -o Global.pretrained_model=output/.../"
+                          f"best_model.safetensors, or Arch.head: {build.KEEP_HEAD} for the network's own classifier")
+
+
+def _told_shape(task: build.Task) -> Optional[tuple[int, int, int]]:
+    """C, H, W of the images a network takes, None where it does not tell or takes any."""
+    patches = dict(task.adaptation.network.named_sublayers()).get(task.adaptation.anatomy.patches)
+    size = getattr(patches, "img_size", None)
+    return None if size is None else (3, *np.broadcast_to(size, 2).tolist())
+
+
+def _transform_ops(config: Config) -> Optional[list]:
+    return config.Infer.transforms or config.DataLoader.Eval.dataset.get("transform_ops")
+
+
+def _log(probabilities: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(probabilities, np.float32(_LEAST)))

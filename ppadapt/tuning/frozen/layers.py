@@ -1,0 +1,270 @@
+"""What being frozen makes cheaper. Switched on in one place, `attach`; the networks do not know.
+
+A layer with frozen weights needs only the gradient of its input. Paddle's autograd keeps more than that takes:
+the input of every Linear, for a weight gradient nobody wants. The layers here replace the class of the
+network's own (`layer.__class__`), so that names and parameters stay as they are, and fall back to plain
+Paddle wherever they have nothing to offer: nothing below asks for a gradient, a weight trains again, the
+network is traced for export. What each of them brought, and what did not pay: docs/performance.md.
+"""
+from __future__ import annotations
+
+import math
+
+import paddle
+from paddle import nn
+from paddle.autograd import PyLayer
+from paddle.nn import functional as F
+
+from ...models.anatomy import hooked
+from ...models.layers import HALF, Attention
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def prepare_frozen(network: nn.Layer, cheap: bool = True) -> None:
+    """Give the network's layers their cheap forward, in place.
+
+    Args:
+        network: with `stop_gradient` set on what is frozen. Where nothing is frozen, nothing changes.
+        cheap: False leaves all as plain Paddle has it, but for the fault of its LayerNorm.
+    """
+    if not any(p.stop_gradient for p in network.parameters()):
+        return
+    swaps = {nn.LayerNorm: FrozenLayerNorm}
+    if cheap:
+        swaps.update({nn.LayerNorm: CheapLayerNorm, nn.Linear: CheapLinear, Attention: CheapAttention})
+    for layer in network.sublayers(include_self=True):
+        layer.__class__ = swaps.get(type(layer), type(layer))
+
+
+def store_frozen(network: nn.Layer, dtype: str) -> int:
+    """Keep the matrices of frozen Linears in `dtype`, in place: half the memory in bfloat16 or float16.
+
+    That is nearly all of a transformer; norms, embeddings and the stem stay as they are, and so do Linears of which
+    anything trains. Each use computes in the type of its input: under AMP of the same type nothing is cast any
+    more; otherwise a float32 copy is made for the product and let go. What is lost: docs/performance.md.
+
+    Returns:
+        How many parameters are kept so.
+    """
+    count = 0
+    for layer in network.sublayers(include_self=True):
+        if type(layer) in (nn.Linear, FrozenLinear, CheapLinear) and _frozen(layer):
+            if type(layer) is nn.Linear:
+                layer.__class__ = FrozenLinear
+            layer.to(dtype=dtype)
+            count += sum(math.prod(p.shape) for p in layer.parameters())
+    return count
+
+
+class FrozenLinear(nn.Linear):
+    """A Linear whose weights may be of another type than its input, which says what is computed in."""
+
+    def forward(self, x):
+        return F.linear(x, _meet(self.weight, x), _meet(self.bias, x))
+
+
+class FrozenLayerNorm(nn.LayerNorm):
+    """A LayerNorm with the right input gradient while its weight is frozen.
+
+    Paddle 3.3.1's CPU kernel leaves the weight out of the input's gradient when the weight's own gradient
+    is not asked for (`tests/tuning/test_frozen.py` shows it): training below a frozen LayerNorm would
+    silently follow a wrong direction. So the gradient of a throw-away copy is asked for: D numbers a call.
+    """
+
+    def forward(self, x):
+        weight = self.weight
+        if wants_gradient(x) and weight is not None and weight.stop_gradient:
+            weight = weight.clone()
+            weight.stop_gradient = False
+        return F.layer_norm(x, self._normalized_shape, weight, self.bias, self._epsilon)
+
+
+class CheapLayerNorm(FrozenLayerNorm):
+    """The same with a quicker gradient on a CPU, where Paddle's takes twenty times as long as the forward."""
+
+    def forward(self, x):
+        if wants_gradient(x) and quick_on_cpu(x, self.weight, self.bias) and _frozen(self) \
+                and self.weight is not None and len(self._normalized_shape) == 1:
+            return _LayerNorm.apply(x, self)
+        return FrozenLayerNorm.forward(self, x)
+
+
+class CheapLinear(FrozenLinear):
+    """A Linear that keeps its input only where its weight trains, and adds its bias in the matrix product."""
+
+    def forward(self, x):
+        quick = paddle.in_dynamic_mode() and quick_on_cpu(x, self.weight, self.bias)
+        if wants_gradient(x, self.weight, self.bias):
+            if quick or self.weight.stop_gradient:
+                return _Linear.apply(x, self.weight, self.bias, quick)
+        elif quick:
+            return _affine(x, self.weight, self.bias)
+        return FrozenLinear.forward(self, x)
+
+
+class CheapAttention(Attention):
+    """Attention with the heads in front from the start, on a CPU: fewer transposes, and fewer things kept."""
+
+    def forward(self, x):
+        parts, drops = (self.qkv, self.proj), (self.attn_drop, self.proj_drop)
+        if wants_gradient(x) and all(type(p) is CheapLinear and _frozen(p) and not hooked(p) for p in parts) \
+                and not any(drop.training and drop.p or hooked(drop) for drop in drops) \
+                and quick_on_cpu(x, self.qkv.weight, self.qkv.bias, self.proj.weight, self.proj.bias):
+            return _Attention.apply(x, self)
+        return Attention.forward(self, x)
+
+
+class _Linear(PyLayer):
+    """x W + b: [..., I] -> [..., O]. `quick` is for a CPU."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, quick):
+        if not weight.stop_gradient:
+            ctx.save_for_backward(x)
+        ctx.weight, ctx.bias, ctx.wants_input, ctx.dtype = weight, bias, not x.stop_gradient, x.dtype
+        y = _affine(x, weight, bias) if quick else F.linear(x, _meet(weight, x), _meet(bias, x))
+        # Under AMP the product is in half precision, also where a bias that trains makes the sum float32.
+        ctx.computed = getattr(paddle, _tracer()._amp_dtype) if _autocasting() else y.dtype
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        weight, bias = ctx.weight, ctx.bias
+        rows = grad.reshape([-1, grad.shape[-1]])
+        grad_x = grad_weight = grad_bias = None
+        if ctx.wants_input:
+            product = paddle.matmul(_cast(grad, ctx.computed), _cast(weight, ctx.computed), transpose_y=True)
+            grad_x = _cast(product, ctx.dtype)
+        if not weight.stop_gradient:
+            x, = ctx.saved_tensor()
+            grad_weight = paddle.matmul(x.reshape([-1, x.shape[-1]]), rows, transpose_x=True)
+        if bias is None:
+            return grad_x, grad_weight
+        if not bias.stop_gradient:
+            # A product with ones: Paddle's CPU sum over rows takes ten times as long.
+            grad_bias = _cast(paddle.matmul(paddle.ones([1, rows.shape[0]], rows.dtype), rows).squeeze(0), bias.dtype)
+        return grad_x, grad_weight, grad_bias
+
+
+class _LayerNorm(PyLayer):
+    """n w + b, n = (x - mean) / std: [..., D] -> [..., D].
+
+    With u = w * grad, the gradient of x is (u - mean(u) - n mean(u n)) / std (Ba et al., arXiv 1607.06450).
+    Means and broadcasts are matrix products, several times as fast as Paddle's on a CPU.
+    """
+
+    @staticmethod
+    def forward(ctx, x, layer):
+        ctx.save_for_backward(x)
+        ctx.layer = layer
+        return F.layer_norm(x, layer._normalized_shape, layer.weight, layer.bias, layer._epsilon)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, = ctx.saved_tensor()
+        weight, epsilon = ctx.layer.weight, ctx.layer._epsilon
+        shape, dim = x.shape, x.shape[-1]
+        x, grad = x.reshape([-1, dim]), grad.reshape([-1, dim])
+        ones = paddle.ones([1, dim], x.dtype)
+        average, weighted = ones.reshape([dim, 1]) / dim, weight.reshape([dim, 1]) / dim
+        # Twice: of a mean far from zero, once leaves a rounding error behind. Paddle's gradient has it.
+        centred = x - paddle.matmul(paddle.matmul(x, average), ones)
+        centred = centred.subtract_(paddle.matmul(paddle.matmul(centred, average), ones))
+        inverse = paddle.rsqrt(paddle.matmul(centred * centred, average) + epsilon)
+        normal = centred.multiply_(paddle.matmul(inverse, ones))
+        along, constant = paddle.matmul(grad * normal, weighted), paddle.matmul(grad, weighted)
+        back = paddle.matmul(inverse, weight.reshape([1, dim])).multiply_(grad)
+        back = back.subtract_(normal.multiply_(paddle.matmul(inverse * along, ones)))
+        return back.subtract_(paddle.matmul(inverse * constant, ones)).reshape(shape)
+
+
+class _Attention(PyLayer):
+    """What `models.layers.Attention` computes, [N, L, D] -> [N, L, D]; inside, the heads come first: [H, N, L, d].
+
+    The bias of k moves all of a query's logits alike, which softmax does not see. The bias of v passes through
+    the weighted mean as it is, so it joins the bias of the projection.
+    """
+
+    @staticmethod
+    def forward(ctx, x, layer):
+        n, tokens, dim = x.shape
+        heads, rows = layer.num_heads, n * tokens
+        weight = _meet(layer.qkv.weight, x).reshape([dim, 3 * heads, -1]).transpose([1, 0, 2])
+        qkv = paddle.matmul(x.reshape([1, rows, dim]), weight)
+        q, k, v = qkv.reshape([3, heads, n, tokens, -1]).unbind(0)
+        bias = layer.proj.bias
+        if layer.qkv.bias is not None:
+            q_bias, _, v_bias = _meet(layer.qkv.bias, x).reshape([3, -1]).unbind(0)
+            q = q + paddle.matmul(paddle.ones([rows, 1], x.dtype), q_bias.reshape([heads, 1, -1])).reshape(q.shape)
+            bias = F.linear(v_bias, _meet(layer.proj.weight, x), _meet(bias, x))
+        q = q * layer.scale
+        attention = F.softmax(paddle.matmul(q, k, transpose_y=True), axis=-1)
+        ctx.layer, ctx.kept = layer, heads * tokens <= 3 * dim
+        ctx.save_for_backward(q, k, v, *([attention] if ctx.kept else []))
+        mixed = paddle.matmul(attention, v).transpose([1, 2, 0, 3]).reshape([n, tokens, -1])
+        return _affine(mixed, layer.proj.weight, bias)
+
+    @staticmethod
+    def backward(ctx, grad):
+        q, k, v, *kept = ctx.saved_tensor()
+        layer, (heads, n, tokens, width) = ctx.layer, q.shape
+        # The longest tensors of a ViT-B, and quicker to make again than anything else of their size.
+        attention = kept[0] if kept else F.softmax(paddle.matmul(q, k, transpose_y=True), axis=-1)
+        grad = paddle.matmul(grad, _meet(layer.proj.weight, grad), transpose_y=True)
+        grad = grad.reshape([n, tokens, heads, width]).transpose([2, 0, 1, 3])
+        grad_v = paddle.matmul(attention, grad, transpose_x=True)
+        # Softmax: a (g - sum(a g)), the sum and its broadcast as matrix products.
+        grad = paddle.matmul(grad, v, transpose_y=True)
+        ones = paddle.ones([tokens, 1], grad.dtype)
+        sums = paddle.matmul((grad * attention).reshape([-1, tokens]), ones)
+        grad = grad.subtract_(paddle.matmul(sums, ones, transpose_y=True).reshape(grad.shape)).multiply_(attention)
+        grad_q, grad_k = paddle.matmul(grad, k).scale_(layer.scale), paddle.matmul(grad, q, transpose_x=True)
+        grad = paddle.concat([grad_q, grad_k, grad_v]).reshape([3 * heads, n * tokens, width])
+        grad = grad.transpose([1, 0, 2]).reshape([n, tokens, -1])
+        return paddle.matmul(grad, _meet(layer.qkv.weight, grad), transpose_y=True)
+
+
+def _affine(x, weight, bias):
+    """x W + b in one matrix product: Paddle's CPU broadcast of b takes up to half as long again."""
+    weight, bias = _meet(weight, x), _meet(bias, x)
+    if bias is None:
+        return paddle.matmul(x, weight)
+    y = paddle.addmm(bias.unsqueeze(0), x.reshape([-1, x.shape[-1]]), weight)
+    return y.reshape([*x.shape[:-1], y.shape[-1]])
+
+
+def wants_gradient(*tensors) -> bool:
+    """Whether the next operation on these is recorded: in dynamic mode, not while a network is traced."""
+    return (paddle.in_dynamic_mode() and paddle.is_grad_enabled()
+            and any(t is not None and not t.stop_gradient for t in tensors))
+
+
+def quick_on_cpu(x, *weights) -> bool:
+    """Whether float32 or float64 is computed, on a CPU, and AMP off: where what pays was measured."""
+    def fits(w):
+        return w is None or w.place.is_cpu_place() and (w.dtype == x.dtype or w.stop_gradient and w.dtype in HALF)
+
+    return (x.dtype in (paddle.float32, paddle.float64) and x.place.is_cpu_place() and not _autocasting()
+            and all(fits(w) for w in weights))
+
+
+def _autocasting() -> bool:
+    return _tracer() is not None and _tracer()._amp_level != paddle.base.core.AmpLevel.O0
+
+
+def _tracer():
+    return paddle.base.framework._dygraph_tracer()
+
+
+def _frozen(layer: nn.Layer) -> bool:
+    return all(p.stop_gradient for p in layer.parameters())
+
+
+def _meet(tensor, x):
+    """A weight in the type that is computed in; under AMP that is for Paddle to say."""
+    return tensor if tensor is None or _autocasting() else _cast(tensor, x.dtype)
+
+
+def _cast(tensor, dtype):
+    return tensor if tensor.dtype == dtype else tensor.astype(dtype)

@@ -1,0 +1,46 @@
+"""Adapter+: one bottleneck after the block, scaled channel by channel.
+
+Steitz & Roth, "Adapters Strike Back" (CVPR 2024, arXiv 2406.06820): post position, channel-wise scale s that
+trains from 1, Houlsby's start (near the identity), no LayerNorm. With x the residual stream after attention:
+
+    z + s * drop_path(up(gelu(down(z)))),   z = x + mlp(norm2(x))
+"""
+from __future__ import annotations
+
+from typing import Union
+
+from paddle import nn
+
+from ...models.anatomy import Anatomy
+from ..method import Method, add_layer, choose_blocks
+from .bottleneck import UNMERGEABLE, Bottleneck, check_bottleneck, houlsby_normal
+
+
+class AdapterPlus(Method):
+    """One adapter a block.
+
+    Args:
+        bottleneck: width of the adapter.
+        drop_path: rate at which training drops an adapter for a whole sample (0.1 in the paper).
+        blocks: which blocks get one: "all", indices, or a slice as text ("6:").
+
+    Raises:
+        TuningError: for a width below 1 or a rate outside [0, 1).
+    """
+
+    keeps_output = False
+    unmergeable = UNMERGEABLE
+
+    def __init__(self, bottleneck: int = 8, drop_path: float = 0.1, blocks: Union[str, list] = "all"):
+        check_bottleneck("AdapterPlus", bottleneck, drop_path)
+        self.bottleneck, self.drop_path, self.blocks = bottleneck, drop_path, blocks
+
+    def attach(self, network: nn.Layer, anatomy: Anatomy) -> None:
+        for _, block in choose_blocks(network, anatomy, self.blocks):
+            adapter = Bottleneck(anatomy.width(block), self.bottleneck, houlsby_normal(), channel_scale=True,
+                                 drop_path=self.drop_path)
+            add_layer(block, "adapter_plus", adapter)
+            block.register_forward_post_hook(adapter.leave)
+
+    def trains(self, name: str) -> bool:
+        return ".adapter_plus." in name

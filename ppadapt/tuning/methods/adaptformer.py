@@ -1,0 +1,109 @@
+"""AdaptFormer: a bottleneck branch beside the MLP of each block.
+
+Chen et al., "AdaptFormer: Adapting Vision Transformers for Scalable Visual Recognition" (NeurIPS 2022,
+arXiv 2205.13535), equations 1-3 and figure 2. With x the residual stream after attention:
+
+    parallel:    x + drop_path(mlp(norm2(x))) + s * up(dropout(relu(down(x))))
+    sequential:  x + m + s * up(dropout(relu(down(m)))),   m = drop_path(mlp(norm2(x)))
+
+Figure 2 draws a LayerNorm on the parallel branch; the authors say that their code, which has none, is right.
+"""
+from __future__ import annotations
+
+import math
+import threading
+from typing import Union
+
+from paddle import ParamAttr, nn
+from paddle.nn import functional as F
+
+from ...models.anatomy import Anatomy, find
+from ..method import Method, TuningError, add_layer, choose_blocks
+
+OPTIONS = ("parallel", "sequential")
+LAYERNORMS = ("none", "in", "out")
+
+
+class AdaptFormer(Method):
+    """The paper's method.
+
+    Args:
+        bottleneck: width of the branch (64 in the paper).
+        option: "parallel" to the MLP, or "sequential" after it.
+        scale: s of equation 3, a number (0.1 in the paper) or "learnable" (one value a block, from 1).
+        layernorm: "none", or one before ("in") or after ("out") the branch.
+        dropout: rate after the ReLU, in training.
+        blocks: which blocks get a branch: "all", indices, or a slice as text ("6:").
+
+    Raises:
+        TuningError: for a value that is not allowed.
+    """
+
+    unmergeable = "its branch has a ReLU between two matrices, and no Linear of the network computes that"
+
+    def __init__(self, bottleneck: int = 64, option: str = "parallel", scale: Union[float, str] = 0.1,
+                 layernorm: str = "none", dropout: float = 0.1, blocks: Union[str, list] = "all"):
+        for name, value, allowed in (("option", option, OPTIONS), ("layernorm", layernorm, LAYERNORMS)):
+            if value not in allowed:
+                raise TuningError(f"AdaptFormer {name} {value!r} is unknown. Choose from: {', '.join(allowed)}")
+        if bottleneck < 1:
+            raise TuningError(f"AdaptFormer bottleneck {bottleneck} is not allowed: give a width of at least 1")
+        if not 0 <= dropout < 1:
+            raise TuningError(f"AdaptFormer dropout {dropout} is not allowed: give a rate in [0, 1)")
+        if isinstance(scale, str) and scale != "learnable":
+            raise TuningError(f"AdaptFormer scale {scale!r} is not allowed: give a number or 'learnable'")
+        self.bottleneck, self.option, self.scale = bottleneck, option, scale
+        self.layernorm, self.dropout, self.blocks = layernorm, dropout, blocks
+
+    def attach(self, network: nn.Layer, anatomy: Anatomy) -> None:
+        for _, block in choose_blocks(network, anatomy, self.blocks):
+            branch_in, branch_out = find(block, anatomy.branch_in), find(block, anatomy.branch_out)
+            add_layer(block, "adaptmlp", AdaptMLP(anatomy.width(block), self.bottleneck, self.scale, self.layernorm,
+                                                  self.dropout, sequential=self.option == "sequential"))
+            branch_in.register_forward_pre_hook(block.adaptmlp.enter)
+            branch_out.register_forward_post_hook(block.adaptmlp.leave)
+
+    def trains(self, name: str) -> bool:
+        return ".adaptmlp." in name
+
+
+class AdaptMLP(nn.Layer):
+    """The branch s * up(dropout(relu(down(x)))): [N, L, D] -> [N, L, D], zero before the first step.
+
+    It joins its block by two hooks: `enter` sees the residual stream on its way into the MLP's norm, `leave`
+    adds the branch to what the MLP hands back. They are methods of the layer, so a deep copy of the network
+    gets hooks of its own.
+    """
+
+    def __init__(self, dim: int, bottleneck: int, scale: Union[float, str], layernorm: str, dropout: float,
+                 sequential: bool):
+        super().__init__()
+        self.sequential, self.layernorm, self.bottleneck = sequential, layernorm, bottleneck
+        # torch's kaiming_uniform(a=sqrt 5), as LoRA starts its first matrix: U(-1/sqrt(dim), 1/sqrt(dim)).
+        kaiming = nn.initializer.KaimingUniform(negative_slope=math.sqrt(5), nonlinearity="leaky_relu")
+        zeros = ParamAttr(initializer=nn.initializer.Constant(0.0))
+        self.down_proj = nn.Linear(dim, bottleneck, ParamAttr(initializer=kaiming), zeros)
+        self.up_proj = nn.Linear(bottleneck, dim, zeros, zeros)
+        self.dropout = nn.Dropout(dropout)
+        if layernorm != "none":
+            self.norm = nn.LayerNorm(dim)  # epsilon 1e-5, PyTorch's default, as in the authors' code
+        if scale == "learnable":
+            self.scale = self.create_parameter([1], default_initializer=nn.initializer.Constant(1.0))
+        else:
+            self.scale = float(scale)
+        self._stream = {}  # thread -> residual stream of the block it is in: servers run several threads
+
+    def forward(self, x):
+        if self.layernorm == "in":
+            x = self.norm(x)
+        x = self.up_proj(self.dropout(F.relu(self.down_proj(x)))) * self.scale
+        return self.norm(x) if self.layernorm == "out" else x
+
+    def enter(self, layer, inputs):
+        self._stream[threading.get_ident()] = inputs[0]
+
+    def leave(self, layer, inputs, output):
+        stream = self._stream.pop(threading.get_ident(), None)
+        if stream is None:  # the attention's drop path, which may be the same layer
+            return None
+        return output + self(output if self.sequential else stream)

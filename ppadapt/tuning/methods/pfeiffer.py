@@ -1,0 +1,46 @@
+"""Pfeiffer's adapter: one bottleneck with its own LayerNorm, after the MLP.
+
+Pfeiffer et al., "AdapterFusion" (EACL 2021, arXiv 2005.00247), the placement they found best, in a pre-norm
+block as Steitz & Roth (CVPR 2024, arXiv 2406.06820) write it. With x the residual stream after attention:
+
+    z + up(gelu(down(norm(z)))),   z = x + mlp(norm2(x)) and `norm` a LayerNorm that trains
+
+The start is that of BERT's matrices, N(0, 0.02^2), as in Steitz & Roth's comparison.
+"""
+from __future__ import annotations
+
+from typing import Union
+
+from paddle import nn
+
+from ...models.anatomy import Anatomy
+from ..method import Method, add_layer, choose_blocks
+from .bottleneck import UNMERGEABLE, Bottleneck, check_bottleneck
+
+
+class Pfeiffer(Method):
+    """One adapter with a LayerNorm a block.
+
+    Args:
+        bottleneck: width of the adapter.
+        blocks: which blocks get one: "all", indices, or a slice as text ("6:").
+
+    Raises:
+        TuningError: for a width below 1.
+    """
+
+    keeps_output = False
+    unmergeable = UNMERGEABLE
+
+    def __init__(self, bottleneck: int = 8, blocks: Union[str, list] = "all"):
+        check_bottleneck("Pfeiffer", bottleneck)
+        self.bottleneck, self.blocks = bottleneck, blocks
+
+    def attach(self, network: nn.Layer, anatomy: Anatomy) -> None:
+        for _, block in choose_blocks(network, anatomy, self.blocks):
+            adapter = Bottleneck(anatomy.width(block), self.bottleneck, nn.initializer.Normal(std=0.02), layernorm=True)
+            add_layer(block, "pfeiffer", adapter)
+            block.register_forward_post_hook(adapter.leave)
+
+    def trains(self, name: str) -> bool:
+        return ".pfeiffer." in name

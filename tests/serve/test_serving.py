@@ -1,0 +1,194 @@
+"""Export, inference and evaluation through backends: from Python, from the command line, and their one-line errors."""
+import csv
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+import yaml
+from PIL import Image
+
+from ppadapt import build, config
+from ppadapt.errors import UserError
+from ppadapt.runs import experiment
+from ppadapt.serve import service as serving
+from ppadapt.serve.infer import classify
+
+TOOLS = Path(__file__).resolve().parent.parent.parent / "tools"
+OPS = [{"ResizeImage": {"size": 8}}, {"NormalizeImage": {"order": ""}}, {"ToCHWImage": None}]
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    """A tiny ViT for the digits with a tuned file whose branches are far from zero."""
+    split = {"dataset": {"name": "Digits", "transform_ops": OPS, "limit": 40}, "sampler": {"batch_size": 16}}
+    plan = config.parse({
+        "Arch": {"name": "vit_micro_patch4_32", "img_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2},
+        "Tuning": {"name": "AdaptFormer", "bottleneck": 4}, "DataLoader": {"Train": split, "Eval": split},
+        "Global": {"device": "cpu"}})
+    task = build.task(plan, [str(i) for i in range(10)])
+    draw = np.random.RandomState(0)
+    for parameter in task.adaptation.network.parameters():
+        parameter.set_value(draw.normal(0, 0.3, parameter.shape).astype("float32"))
+    weights = tmp_path_factory.mktemp("weights")
+    base = {n: p for n, p in task.adaptation.network.named_parameters()
+            if not n.startswith("head") and "adaptmlp" not in n}
+    paddle.save(base, str(weights / "base.pdparams"))
+    plan.Arch.pretrained = str(weights / "base.pdparams")
+    state, task = task.adaptation.state(), build.task(plan, task.classes)
+    task.adaptation.load_state(state)
+    task.save(weights / "tuned.safetensors", {})
+    plan.Global.pretrained_model = str(weights / "tuned.safetensors")
+    return plan
+
+
+@pytest.fixture(scope="module")
+def exported(plan, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("服务") / "inference"
+    assert serving.export_model(plan, folder) < 1e-5
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    draw = np.random.RandomState(1)
+    for name, size in (("a.png", (8, 8)), ("b.png", (20, 30)), ("c.png", (9, 7))):
+        Image.fromarray(draw.randint(0, 255, (*size, 3), dtype=np.uint8)).save(folder / name)
+    (folder / "broken.png").write_bytes(b"no image")
+    return folder
+
+
+def tool(monkeypatch, name, *arguments):
+    """Run a tool in this process; returns the line it ends with, None when it ends well."""
+    monkeypatch.syspath_prepend(str(TOOLS))
+    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    try:
+        runpy.run_path(str(TOOLS / name), run_name="__main__")
+    except SystemExit as end:
+        return end.code
+
+
+def test_an_exported_folder_says_what_serving_needs(exported):
+    assert sorted(path.name for path in exported.iterdir()) == [
+        "config.yaml", "inference.json", "inference.pdiparams", "inference.yml"]
+    manifest = yaml.safe_load((exported / "inference.yml").read_text(encoding="utf-8"))
+    assert manifest["PreProcess"]["transform_ops"] == OPS
+    assert manifest["PostProcess"]["Topk"] == {"topk": 5, "label_list": [str(i) for i in range(10)]}
+    assert manifest["ppadapt"]["input"] == {"name": "x", "shape": [None, 3, 8, 8]}
+    assert manifest["ppadapt"]["tuning"][0]["bottleneck"] == 4
+
+
+def test_evaluation_through_a_backend_finds_the_same(plan, exported):
+    expected = experiment.evaluate(plan)
+    assert expected["images"] == 40
+    for found in (experiment.evaluate(plan, "paddle_inference"), experiment.evaluate(plan, exported=exported)):
+        assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_infer_from_a_folder_alone(monkeypatch, exported, photos, plan, tmp_path, capsys):
+    expected = list(experiment.infer(config.parse({
+        **plan.to_dict(), "Infer": {"infer_imgs": str(photos), "topk": 2}})))
+    capsys.readouterr()
+    assert tool(monkeypatch, "infer.py", "--exported", exported, "-o", f"Infer.infer_imgs={photos}", "-o",
+                "Infer.topk=2", "-o", "Infer.batch_size=2", "-o", f"Infer.save_path={tmp_path / 'answers.csv'}") is None
+    said = capsys.readouterr().out
+    assert re.search(r"3 images in [\d.]+ s, decoding included: [\d.]+ images/s", said)
+    assert "left out: Image" in said and "broken.png" in said
+    with open(tmp_path / "answers.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [Path(row["file"]).name for row in rows[::2]] == ["a.png", "b.png", "c.png"]
+    for answer, first in zip(expected, rows[::2]):
+        best = answer["predictions"][0]
+        assert (first["rank"], first["class"]) == ("1", best["class"])
+        assert float(first["probability"]) == pytest.approx(best["probability"], abs=1e-5)
+        assert f"{answer['file']}: {best['class']} {best['probability']:.2%}" in said
+
+
+def test_nothing_is_replaced_without_force_and_nothing_is_left_of_a_failure(plan, exported, tmp_path, monkeypatch):
+    before = (exported / "inference.pdiparams").stat().st_mtime_ns
+    with pytest.raises(UserError, match="exists already: .* --force"):
+        serving.export_model(plan, exported)
+    with pytest.raises(UserError, match="differs from dygraph by .* nothing was written"):
+        serving.export_model(plan, exported, tolerance=0.0, force=True)
+    assert (exported / "inference.pdiparams").stat().st_mtime_ns == before
+    assert [path.name for path in exported.parent.iterdir()] == ["inference"]
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError, match="is no exported network, so --force does not replace it"):
+        serving.export_model(plan, tmp_path / "mine", force=True)
+    serving.export_model(plan, exported, force=True)
+    assert (exported / "inference.pdiparams").stat().st_mtime_ns != before
+
+
+@pytest.mark.parametrize("arguments,message", [
+    (["--exported", "{exported}", "--backend", "paddel_inference"], "Did you mean 'paddle_inference'?"),
+    (["--exported", "{exported}", "--backend", "onnx"], "is for --backend paddle_inference, not onnx"),
+    (["--exported", "{exported}", "--precision", "bf16"], "--precision 'bf16' is unknown"),
+    (["--exported", "{exported}", "--precision", "float16"], "a CPU takes bfloat16 or float32"),
+    (["-c", "{exported}/config.yaml", "--precision", "bfloat16"], "is for --backend paddle_inference"),
+    (["--exported", "/nowhere"], "/nowhere is no folder"),
+    (["--exported", "{photos}"], "config.yaml does not exist"),
+    (["-c", "{exported}/config.yaml", "--exported", "{photos}"], "it has no inference.yml"),
+    ([], "give a config with -c, or an exported folder with --exported"),
+    (["--exported", "{exported}", "-o", "Infer.transforms=[{{ToCHWImage: }}]"],
+     "20 x 30 pixels after the transforms and the network takes 8 x 8 pixels: let Infer.transforms"),
+])
+def test_mistakes_are_one_line(monkeypatch, exported, photos, arguments, message):
+    filled = [argument.format(exported=exported, photos=photos) for argument in arguments]
+    line = tool(monkeypatch, "infer.py", *filled, "-o", f"Infer.infer_imgs={photos}")
+    assert line.startswith("error: ") and message in line and "\n" not in line
+
+
+def test_an_unknown_format_and_a_missing_package_are_one_line(monkeypatch, plan, exported, tmp_path):
+    arguments = ["-c", exported / "config.yaml", "--output", tmp_path / "out"]
+    assert "Did you mean 'onnx'?" in tool(monkeypatch, "export_model.py", *arguments, "--format", "onxx")
+    monkeypatch.setitem(sys.modules, "paddle2onnx", None)
+    line = tool(monkeypatch, "export_model.py", *arguments, "--format", "onnx")
+    assert line.startswith("error: ONNX needs paddle2onnx") and "pip install 'ppadapt[onnx]'" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_gone_or_damaged_is_named(exported, plan, tmp_path):
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for path in exported.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "inference.pdiparams").unlink()
+    with pytest.raises(UserError, match=r"inference.pdiparams does not exist: export"):
+        serving.service(plan, exported=folder)
+    (folder / "inference.yml").write_text("Global: {}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"inference.yml is not of tools/export_model.py"):
+        serving.service(plan, exported=folder)
+
+
+def test_evaluating_other_classes_is_refused(plan, exported):
+    other = config.parse(plan.to_dict())
+    other.DataLoader.Eval.dataset["limit"] = 10
+    manifest = exported / "inference.yml"
+    text = manifest.read_text(encoding="utf-8")
+    try:
+        manifest.write_text(text.replace("- '9'", "- nine"), encoding="utf-8")
+        with pytest.raises(UserError, match="answers with 10 classes .* use the data set it was trained for"):
+            experiment.evaluate(other, exported=exported)
+    finally:
+        manifest.write_text(text, encoding="utf-8")
+
+
+def test_batches_and_order_of_answers(photos):
+    given = []
+
+    def predict(images):
+        given.append(images.shape)
+        means = images.reshape(len(images), -1).mean(1)
+        return np.stack([means, 1 - means], 1)
+
+    files = sorted(photos.glob("[abc].png"))
+    transform = experiment.build_transforms(OPS[:1] + [{"NormalizeImage": {
+        "mean": [0, 0, 0], "std": [1, 1, 1], "order": ""}}, {"ToCHWImage": None}])
+    answers = list(classify(predict, transform, ["bright", "dark"], files, batch_size=2, topk=1))
+    assert given == [(2, 3, 8, 8), (1, 3, 8, 8)]
+    assert [Path(answer["file"]).name for answer in answers] == ["a.png", "b.png", "c.png"]
+    assert all(answer["predictions"][0]["probability"] >= 0.5 for answer in answers)
