@@ -12,8 +12,9 @@ from zoo_networks import TINY, tiny
 from ppadapt.models.anatomy import find
 from ppadapt.models.heads import batchnorm_linear
 from ppadapt.models.paddleclas.families import FAMILIES
-from ppadapt.tuning import METHODS, LinearProbe, TuningError, attach
+from ppadapt.tuning import METHODS, TuningError, attach
 from ppadapt.tuning.frozen.recompute import recompute_blocks
+from ppadapt.tuning.methods import LinearProbe
 from ppadapt.weights import load_adapter, save_adapter
 
 pytest.importorskip("paddleclas", reason="PaddleClas is not installed: it needs Python <= 3.11")

@@ -4,7 +4,8 @@ import paddle
 import pytest
 from numpy_block import DIM, Block, assert_follows, gelu, random_vit, shaken
 
-from ppadapt.tuning import AdapterPlus, Houlsby, Pfeiffer, TuningError, attach
+from ppadapt.tuning import TuningError, attach
+from ppadapt.tuning.methods import AdapterPlus, Houlsby, Pfeiffer
 
 
 class Adapted(Block):

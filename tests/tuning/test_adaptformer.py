@@ -6,7 +6,8 @@ import paddle
 import pytest
 from numpy_block import DIM, Block, assert_follows, random_vit, relu, shaken
 
-from ppadapt.tuning import AdaptFormer, TuningError, attach
+from ppadapt.tuning import TuningError, attach
+from ppadapt.tuning.methods import AdaptFormer
 
 
 class Parallel(Block):

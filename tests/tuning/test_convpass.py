@@ -4,7 +4,8 @@ import paddle
 import pytest
 from numpy_block import DIM, GRID, Block, assert_follows, random_vit, shaken
 
-from ppadapt.tuning import VPT, Convpass, TuningError, attach
+from ppadapt.tuning import TuningError, attach
+from ppadapt.tuning.methods import VPT, Convpass
 
 
 def act(x):

@@ -5,7 +5,8 @@ import pytest
 from numpy_block import DIM, GRID, Block, random_vit, relu, shaken
 
 from ppadapt.serve.fold import ClassTokenBlock, FoldedMlp, for_inference
-from ppadapt.tuning import VPT, AdaptFormer, Houlsby, LinearProbe, LoRA, attach
+from ppadapt.tuning import attach
+from ppadapt.tuning.methods import VPT, AdaptFormer, Houlsby, LinearProbe, LoRA
 
 FOLDED = "folded AdaptFormer's branch into the MLP of 2 blocks"
 CLASS_TOKEN = "the last block computes the class token alone"

@@ -17,9 +17,10 @@ from paddle.nn import functional as F
 from ppadapt.models.heads import head_linear
 from ppadapt.models.layers import Attention
 from ppadapt.models.vit import VisionTransformer
-from ppadapt.tuning import VPT, AdaptFormer, FullFineTuning, LastBlocks, LayerNormTuning, LoRA, attach
+from ppadapt.tuning import attach
 from ppadapt.tuning.frozen import layers as frozen
 from ppadapt.tuning.frozen.layers import CheapAttention, CheapLayerNorm, CheapLinear, prepare_frozen
+from ppadapt.tuning.methods import VPT, AdaptFormer, FullFineTuning, LastBlocks, LayerNormTuning, LoRA
 from ppadapt.tuning.methods.bitfit import BitFit
 
 DIM, HEADS = 8, 2

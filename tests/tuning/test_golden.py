@@ -7,7 +7,8 @@ import pytest
 
 from ppadapt.models.heads import batchnorm_linear
 from ppadapt.models.vit import VisionTransformer
-from ppadapt.tuning import VPT, AdaptFormer, FullFineTuning, LinearProbe, attach
+from ppadapt.tuning import attach
+from ppadapt.tuning.methods import VPT, AdaptFormer, FullFineTuning, LinearProbe
 from ppadapt.weights import RawCheckpoint, load_weights, to_ours
 from ppadapt.weights import fill as match
 

@@ -7,7 +7,8 @@ import pytest
 from numpy_block import DIM, Block, assert_follows, random_vit, shaken
 
 from ppadapt.models.anatomy import Anatomy, Part
-from ppadapt.tuning import LoRA, TuningError, attach
+from ppadapt.tuning import TuningError, attach
+from ppadapt.tuning.methods import LoRA
 
 
 class LoRABlock(Block):

@@ -9,8 +9,9 @@ from paddle.nn import functional as F
 
 from ppadapt.models.heads import head_linear
 from ppadapt.models.vit import VisionTransformer
-from ppadapt.tuning import VPT, AdaptFormer, FullFineTuning, LoRA, attach
+from ppadapt.tuning import attach
 from ppadapt.tuning.frozen.recompute import recompute_blocks
+from ppadapt.tuning.methods import VPT, AdaptFormer, FullFineTuning, LoRA
 
 METHODS = {
     "adaptformer": lambda: AdaptFormer(4, dropout=0.5),

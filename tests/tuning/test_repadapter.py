@@ -4,7 +4,8 @@ import paddle
 import pytest
 from numpy_block import DIM, Block, assert_follows, random_vit, shaken
 
-from ppadapt.tuning import RepAdapter, TuningError, attach
+from ppadapt.tuning import TuningError, attach
+from ppadapt.tuning.methods import RepAdapter
 
 
 class RepAdapterBlock(Block):

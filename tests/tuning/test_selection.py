@@ -9,17 +9,9 @@ from numpy_block import DIM, Block, assert_follows, random_vit, shaken
 
 from ppadapt.models.anatomy import VIT, Anatomy
 from ppadapt.models.heads import batchnorm_linear
-from ppadapt.tuning import (
-    AdaptFormer,
-    BitFit,
-    FullFineTuning,
-    LastBlocks,
-    LayerNormTuning,
-    LinearProbe,
-    TuningError,
-    attach,
-)
+from ppadapt.tuning import TuningError, attach
 from ppadapt.tuning.method import choose_blocks
+from ppadapt.tuning.methods import AdaptFormer, BitFit, FullFineTuning, LastBlocks, LayerNormTuning, LinearProbe
 
 
 def test_a_linear_probe_trains_the_head_alone():

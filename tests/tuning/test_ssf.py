@@ -5,7 +5,8 @@ import pytest
 from numpy_block import DIM, Block, assert_follows, random_vit, shaken
 
 from ppadapt.models.anatomy import Anatomy
-from ppadapt.tuning import SSF, TuningError, attach
+from ppadapt.tuning import TuningError, attach
+from ppadapt.tuning.methods import SSF
 
 
 class SSFBlock(Block):

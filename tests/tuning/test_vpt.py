@@ -6,7 +6,8 @@ import paddle
 import pytest
 from numpy_block import DIM, Block, random_vit, shaken
 
-from ppadapt.tuning import VPT, TuningError, attach
+from ppadapt.tuning import TuningError, attach
+from ppadapt.tuning.methods import VPT
 
 
 def blocks_of(network):
