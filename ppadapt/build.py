@@ -103,7 +103,7 @@ def methods(tuning: Any) -> list:
 
 
 @dataclass
-class Task:
+class TunedModel:
     """An adapted network with what its files and predictions need. `notes` say what was chosen, and its cost."""
 
     config: Config
@@ -155,7 +155,7 @@ class Task:
         return manifest
 
 
-def task(config: Config, classes: list[str]) -> Task:
+def tuned_model(config: Config, classes: list[str]) -> TunedModel:
     """Network, pretrained weights, head and tuning for these classes; Global.pretrained_model is loaded.
 
     The initial weights of what is new depend on Global.seed alone.
@@ -171,7 +171,7 @@ def task(config: Config, classes: list[str]) -> Task:
     chosen = methods(config.Tuning)
     new = () if report is None else [n for n in report.new if not anatomy.answers(n)]
     adaptation = attach(net, *chosen, head=head, also_train=new)
-    built = Task(config, adaptation, classes, report)
+    built = TunedModel(config, adaptation, classes, report)
     frozen = len(adaptation.trained) < len(list(net.named_parameters()))
     if report is None and frozen and not config.Global.pretrained_model:
         LOGGER.warning("the frozen network has random weights: set Arch.pretrained (True for those that ship)")
@@ -182,7 +182,7 @@ def task(config: Config, classes: list[str]) -> Task:
     return built
 
 
-def _store_frozen(built: Task, dtype: str) -> None:
+def _store_frozen(built: TunedModel, dtype: str) -> None:
     if dtype not in DTYPES:
         raise ConfigError(choose("Arch.frozen_dtype", dtype, DTYPES))
     if dtype == "float32":
@@ -198,7 +198,7 @@ def _store_frozen(built: Task, dtype: str) -> None:
     built.notes.append(f"Arch.frozen_dtype: {count:,} frozen parameters are kept in {dtype}{cost}")
 
 
-def _recompute(built: Task) -> None:
+def _recompute(built: TunedModel) -> None:
     network = built.adaptation.network
     count, total = recompute_blocks(network), len(built.adaptation.anatomy.block_list(network))
     if not count:
@@ -219,7 +219,7 @@ def class_names(config: Config) -> list[str]:
     return dataset(config.DataLoader.Eval, "test", config.Global.seed).classes
 
 
-def job(config: Config, name: str = "run") -> tuple[Job, Task]:
+def job(config: Config, name: str = "run") -> tuple[Job, TunedModel]:
     """Everything `engine.loop.run` needs, in a fresh folder output_dir/name/time."""
     parts, built = _parts(config)
     # Last, so that a mistake in the config leaves no empty folder behind.
@@ -235,8 +235,8 @@ def check(config: Config) -> None:
     _parts(config)
 
 
-def _parts(config: Config) -> tuple[dict[str, Any], Task]:
-    """The fields of a Job that need no folder, and the task."""
+def _parts(config: Config) -> tuple[dict[str, Any], TunedModel]:
+    """The fields of a Job that need no folder, and the tuned model."""
     g = config.Global
     if g.epochs < 0 or g.update_freq < 1 or g.eval_interval < 0 or g.save_interval < 0 or g.seed < 0:
         raise ConfigError(f"Global: epochs {g.epochs}, eval_interval {g.eval_interval}, save_interval "
@@ -254,7 +254,7 @@ def _parts(config: Config) -> tuple[dict[str, Any], Task]:
         raise ConfigError(f"DataLoader.Train has classes {_brief(train_data.classes)} and DataLoader.Eval "
                           f"{_brief(eval_loader.dataset.classes)}: they must be the same")
     train_loader = loader(splits.Train, "train", g.seed, train_data)
-    built = task(config, train_data.classes)
+    built = tuned_model(config, train_data.classes)
     if tuned:
         built.load(tuned)
     if g.recompute:
@@ -284,9 +284,9 @@ def _parts(config: Config) -> tuple[dict[str, Any], Task]:
     return parts, built
 
 
-def _on_features(config: Config, built: Task, train_loader: Loader, eval_loader: Optional[Loader],
+def _on_features(config: Config, built: TunedModel, train_loader: Loader, eval_loader: Optional[Loader],
                  precision: Precision) -> tuple:
-    """Adaptation and loaders, on cached features where Global.cache_features and the task allow."""
+    """Adaptation and loaders, on cached features where Global.cache_features and what trains allow."""
     asked = config.Global.cache_features
     if asked not in ("auto", True, False):
         raise ConfigError(choose("Global.cache_features", asked, ("auto", True, False)))

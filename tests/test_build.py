@@ -31,9 +31,9 @@ def test_an_authors_checkpoint_becomes_a_tuned_file_with_their_logits(golden_dir
     method = {"name": "VPT", "num_prompts": tuning["vpt_num"]} if tuning["vpt_on"] else {
         "name": "AdaptFormer", "bottleneck": tuning["ffn_num"], "option": tuning["ffn_option"],
         "scale": "learnable" if tuning["ffn_adapter_scalar"] == "learnable_scalar" else 0.1}
-    task = load(meta, method, tmp_path)
+    model = load(meta, method, tmp_path)
     expected = np.load(folder / "expected.npz")
-    assert np.abs(task.adaptation(paddle.to_tensor(expected["images"])).numpy() - expected["logits"]).max() < 1e-4
+    assert np.abs(model.adaptation(paddle.to_tensor(expected["images"])).numpy() - expected["logits"]).max() < 1e-4
 
 
 def load(meta, method, folder):
@@ -42,7 +42,7 @@ def load(meta, method, folder):
                      "pool": "avg" if meta["global_pool"] else "cls"},
             "Tuning": method, "DataLoader": {"Train": split, "Eval": split},
             "Global": {"pretrained_model": str(folder / "tuned.safetensors")}}
-    return build.task(config.parse(tree), [str(i) for i in range(meta["num_classes"])])
+    return build.tuned_model(config.parse(tree), [str(i) for i in range(meta["num_classes"])])
 
 
 def test_the_shipped_network_knows_cifar100(golden_dir):

@@ -40,14 +40,14 @@ def train(config: Config, source: Path = Path("run.yaml")) -> dict:
     """
     log.setup()
     name = "-".join(part for part in (source.parent.name, source.stem) if part)
-    job, task = build.job(config, name)
+    job, model = build.job(config, name)
     config_text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
     files.write_text(job.folder / "config.yaml", config_text)
     log.LOGGER.info("ppadapt %s, paddle %s, %s, Python %s", __version__, paddle.__version__, paddle.get_device(),
                     platform.python_version())
-    if task.report:
-        log.LOGGER.info("%s", task.report)
-    for line in (task.adaptation.summary(), *task.notes):
+    if model.report:
+        log.LOGGER.info("%s", model.report)
+    for line in (model.adaptation.summary(), *model.notes):
         log.LOGGER.info("%s", line)
     log.LOGGER.info("%d training images, %s; files go to %s", len(job.train_loader.dataset),
                     f"{len(job.eval_loader.dataset)} test images" if job.eval_loader else "no evaluation", job.folder)
@@ -64,8 +64,8 @@ def train(config: Config, source: Path = Path("run.yaml")) -> dict:
     best = job.folder / "best_model.safetensors"
     results = {
         "config": config.to_dict(), "folder": str(job.folder),
-        "tuning": [type(m).__name__ for m in task.adaptation.methods],
-        "backbone": config.Arch.name, "backbone_digest": task.adaptation.backbone_digest, **results,
+        "tuning": [type(m).__name__ for m in model.adaptation.methods],
+        "backbone": config.Arch.name, "backbone_digest": model.adaptation.backbone_digest, **results,
         "cached_features": isinstance(job.adaptation, HeadOnly),
         "file_bytes": best.stat().st_size if best.is_file() else None,
         "versions": {"ppadapt": __version__, "paddle": paddle.__version__, "python": platform.python_version()},
@@ -94,11 +94,11 @@ def evaluate(config: Config, backend: Optional[str] = None, precision: str = "fl
     data = build.loader(config.DataLoader.Eval, "test", config.Global.seed)
     if backend in (None, "dygraph") and exported is None:
         backends.check("dygraph", precision, "cpu")
-        task = build.task(config, data.dataset.classes)
+        model = build.tuned_model(config, data.dataset.classes)
         amp = Precision(**vars(config.AMP))
-        amp.prepare(task.adaptation)
-        task.adaptation.eval()
-        network, context = task.adaptation, amp.context
+        amp.prepare(model.adaptation)
+        model.adaptation.eval()
+        network, context = model.adaptation, amp.context
     else:
         served = serving.service(config, backend, precision, exported)
         if served.classes != data.dataset.classes:

@@ -62,8 +62,8 @@ def service(config: Config, backend: Optional[str] = None, precision: str = "flo
     backends.check(backend or "dygraph", precision, device.partition(":")[0])
     need_something_tuned(config)
     if backend in (None, "dygraph"):
-        task = build.task(config, build.class_names(config))
-        return Service(backends.dygraph(task.adaptation), task.classes, _told_shape(task), _transform_ops(config))
+        model = build.tuned_model(config, build.class_names(config))
+        return Service(backends.dygraph(model.adaptation), model.classes, _told_shape(model), _transform_ops(config))
     with tempfile.TemporaryDirectory(prefix="ppadapt-") as folder:
         kind = next(kind for kind, reader in backends.READERS.items() if reader == backend)
         export_model(config, Path(folder) / "export", kind)
@@ -93,14 +93,14 @@ def export_model(config: Config, folder: Path, kind: str = "paddle", tolerance: 
         raise ConfigError(f"{folder} exists already: give another --output, or --force to replace it")
     if folder.exists() and not (folder / export.MANIFEST).is_file():
         raise ConfigError(f"{folder} is no exported network, so --force does not replace it: give another --output")
-    task = build.task(config, build.class_names(config))
+    model = build.tuned_model(config, build.class_names(config))
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir(parents=True)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written ({error.strerror or error})") from None
     try:
-        difference = _write(task, temporary, kind, tolerance)
+        difference = _write(model, temporary, kind, tolerance)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(temporary, folder)
@@ -109,14 +109,14 @@ def export_model(config: Config, folder: Path, kind: str = "paddle", tolerance: 
     return difference
 
 
-def _write(task: build.Task, folder: Path, kind: str, tolerance: float) -> float:
-    config, ops = task.config, _transform_ops(task.config)
-    shape = _told_shape(task) or build_transforms(ops)(np.zeros([256, 256, 3], np.uint8)).shape
-    network, done = for_inference(task.adaptation)
+def _write(model: build.TunedModel, folder: Path, kind: str, tolerance: float) -> float:
+    config, ops = model.config, _transform_ops(model.config)
+    shape = _told_shape(model) or build_transforms(ops)(np.zeros([256, 256, 3], np.uint8)).shape
+    network, done = for_inference(model.adaptation)
     for what in done:
         LOGGER.info("%s", what)
     export.write_model(network, shape, folder, kind)
-    reference, found = backends.dygraph(task.adaptation), backends.load(folder, kind)
+    reference, found = backends.dygraph(model.adaptation), backends.load(folder, kind)
     draw, difference = np.random.RandomState(0), 0.0
     for count in (3, 1):
         images = draw.standard_normal([count, *shape]).astype("float32")
@@ -126,11 +126,11 @@ def _write(task: build.Task, folder: Path, kind: str, tolerance: float) -> float
                         f"than the tolerance of {tolerance:.1e}: nothing was written")
     (folder / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True),
                                         encoding="utf-8")
-    tuned = task.manifest({})
+    tuned = model.manifest({})
     export.write_manifest(folder, {
         "Global": {"model_name": config.Arch.name},
         "PreProcess": {"transform_ops": ops},
-        "PostProcess": {"Topk": {"topk": min(config.Infer.topk, len(task.classes)), "label_list": task.classes}},
+        "PostProcess": {"Topk": {"topk": min(config.Infer.topk, len(model.classes)), "label_list": model.classes}},
         "ppadapt": {"version": __version__, "paddle": paddle.__version__, "format": kind,
                     "input": {"name": "x", "shape": [None, *shape]}, "output": "probabilities", "folded": done,
                     "difference": difference, **{what: tuned[what] for what in ("tuning", "backbone", "head")}}})
@@ -155,9 +155,9 @@ def need_something_tuned(config: Config) -> None:
                           f"best_model.safetensors, or Arch.head: {build.KEEP_HEAD} for the network's own classifier")
 
 
-def _told_shape(task: build.Task) -> Optional[tuple[int, int, int]]:
+def _told_shape(model: build.TunedModel) -> Optional[tuple[int, int, int]]:
     """C, H, W of the images a network takes, None where it does not tell or takes any."""
-    patches = dict(task.adaptation.network.named_sublayers()).get(task.adaptation.anatomy.patches)
+    patches = dict(model.adaptation.network.named_sublayers()).get(model.adaptation.anatomy.patches)
     size = getattr(patches, "img_size", None)
     return None if size is None else (3, *np.broadcast_to(size, 2).tolist())
 

@@ -68,7 +68,7 @@ def test_a_resumed_run_equals_one_that_never_stopped(tmp_path):
     options = {"EMA__decay": 0.9, "Optimizer": {"name": "Momentum", "momentum": 0.9, "lr": {
         "name": "Cosine", "learning_rate": 0.05, "warmup_epoch": 1}}}
     whole = experiment.train(plan(tmp_path, Global__epochs=4, **options))
-    job, task = build.job(plan(tmp_path, Global__epochs=4, **options))
+    job, model = build.job(plan(tmp_path, Global__epochs=4, **options))
     job.epochs = 2  # stopped half-way through the schedule of four epochs
     experiment.run_training(job)
     rest = experiment.train(plan(tmp_path, Global__epochs=4, Global__checkpoints=str(job.folder), **options))
@@ -109,8 +109,8 @@ def test_the_memory_of_a_run_is_that_of_its_tensors():
 
 
 def test_frozen_tensors_are_checked(tmp_path):
-    job, task = build.job(plan(tmp_path, Global__epochs=1))
-    job.schedule.step = lambda: task.adaptation.network.pos_embed.set_value(task.adaptation.network.pos_embed + 1)
+    job, model = build.job(plan(tmp_path, Global__epochs=1))
+    job.schedule.step = lambda: model.adaptation.network.pos_embed.set_value(model.adaptation.network.pos_embed + 1)
     with pytest.raises(TrainingError, match="frozen tensor changed"):
         experiment.run_training(job)
 
@@ -129,11 +129,11 @@ def test_mixed_precision_on_a_cpu_is_float32_and_says_so(tmp_path, level, dtype)
 
 
 def test_o1_keeps_frozen_matrices_in_its_type_and_what_trains_in_float32(tmp_path):
-    _, task = build.job(plan(tmp_path))
+    _, model = build.job(plan(tmp_path))
     precision = Precision(dtype="bfloat16")
     precision.asked = precision.level = "O1"  # as on a GPU
-    precision.prepare(task.adaptation)
-    network = task.adaptation.network
+    precision.prepare(model.adaptation)
+    network = model.adaptation.network
     assert network.blocks[0].mlp.fc1.weight.dtype == paddle.bfloat16
     assert network.blocks[0].norm1.weight.dtype == network.blocks[0].adaptmlp.up_proj.weight.dtype == paddle.float32
 

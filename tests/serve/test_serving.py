@@ -29,18 +29,18 @@ def plan(tmp_path_factory):
         "Arch": {"name": "vit_micro_patch4_32", "img_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2},
         "Tuning": {"name": "AdaptFormer", "bottleneck": 4}, "DataLoader": {"Train": split, "Eval": split},
         "Global": {"device": "cpu"}})
-    task = build.task(plan, [str(i) for i in range(10)])
+    model = build.tuned_model(plan, [str(i) for i in range(10)])
     draw = np.random.RandomState(0)
-    for parameter in task.adaptation.network.parameters():
+    for parameter in model.adaptation.network.parameters():
         parameter.set_value(draw.normal(0, 0.3, parameter.shape).astype("float32"))
     weights = tmp_path_factory.mktemp("weights")
-    base = {n: p for n, p in task.adaptation.network.named_parameters()
+    base = {n: p for n, p in model.adaptation.network.named_parameters()
             if not n.startswith("head") and "adaptmlp" not in n}
     paddle.save(base, str(weights / "base.pdparams"))
     plan.Arch.pretrained = str(weights / "base.pdparams")
-    state, task = task.adaptation.state(), build.task(plan, task.classes)
-    task.adaptation.load_state(state)
-    task.save(weights / "tuned.safetensors", {})
+    state, model = model.adaptation.state(), build.tuned_model(plan, model.classes)
+    model.adaptation.load_state(state)
+    model.save(weights / "tuned.safetensors", {})
     plan.Global.pretrained_model = str(weights / "tuned.safetensors")
     return plan
 

@@ -155,8 +155,8 @@ def test_a_network_that_does_more_than_its_head_is_not_cached(tmp_path, monkeypa
 
 
 def test_the_head_is_back_in_its_place_when_computing_fails(tmp_path):
-    job, task = build.job(plan(tmp_path))
-    task.adaptation.network.forward = lambda images: paddle.zeros([2, 3]).reshape([5])
+    job, model = build.job(plan(tmp_path))
+    model.adaptation.network.forward = lambda images: paddle.zeros([2, 3]).reshape([5])
     with pytest.raises(ValueError):
         list(job.train_loader)
-    assert isinstance(task.adaptation.network.head, nn.Sequential)
+    assert isinstance(model.adaptation.network.head, nn.Sequential)
