@@ -15,7 +15,7 @@ from ppadapt.errors import ConfigError, UserError
 from ppadapt.runs import compare, experiment, pictures
 from ppadapt.runs.record import Identity, Record
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 OPS = [{"ResizeImage": {"size": 16}}, {"NormalizeImage": {"order": ""}}, {"ToCHWImage": None}]
 
 
