@@ -9,8 +9,7 @@ from ppadapt.models.heads import batchnorm_linear
 from ppadapt.models.vit import VisionTransformer
 from ppadapt.tuning import attach
 from ppadapt.tuning.methods import VPT, AdaptFormer, FullFineTuning, LinearProbe
-from ppadapt.weights import RawCheckpoint, load_weights, to_ours
-from ppadapt.weights import fill as match
+from ppadapt.weights import RawCheckpoint, load_weights, match, to_ours
 
 CASES = ("full", "layernorm_in", "layernorm_out", "learnable_scale", "linear", "parallel_cls", "parallel_pool",
          "sequential", "vpt")

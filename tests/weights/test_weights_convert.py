@@ -11,6 +11,7 @@ from ppadapt.weights import (
     infer_tuning,
     load_adapter,
     load_weights,
+    match,
     read_file,
     resize_pos_embed,
     save_adapter,
@@ -21,7 +22,6 @@ from ppadapt.weights import (
     to_ours,
     write_torch,
 )
-from ppadapt.weights import fill as match
 
 
 def small(golden_dir):
