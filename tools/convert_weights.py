@@ -13,7 +13,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.p
 import numpy as np
 
 from ppadapt import weights as W
-from ppadapt.weights.tuned_file import KEY, parse_manifest
+from ppadapt.weights.manifest import parse_manifest
+from ppadapt.weights.tuned_file import KEY
 
 EXAMPLES = """examples:
   # MAE, timm, DeiT, the authors' files, Google's .npz, .safetensors: recognised by content

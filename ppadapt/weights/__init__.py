@@ -6,20 +6,23 @@
 """
 
 from .authors import infer_name, infer_tuning, split_tuned, to_authors
+from .checksum import check_finite, digest, verify
 from .convert import Converted, is_tuned, to_ours
 from .errors import UnsafeCheckpointError, WeightsError
-from .fill import Report, compact, digest, match
+from .fill import Report, compact, match
 from .formats.paddle_file import save_pdparams
 from .formats.safetensors_file import save_safetensors
 from .formats.torch_write import write_torch
+from .manifest import Comparison, Difference, MismatchError, compare
 from .once import load_weights, read_file, reading_once
 from .pos_embed import resize_pos_embed
 from .raw import RawCheckpoint
-from .tuned_file import load_adapter, save_adapter
+from .tuned_file import load_adapter, read_manifest, save_adapter
 
 __all__ = [
-    "Converted", "RawCheckpoint", "Report", "UnsafeCheckpointError", "WeightsError", "compact", "digest",
-    "infer_name", "infer_tuning", "is_tuned", "load_adapter", "load_weights", "match", "read_file",
-    "reading_once", "resize_pos_embed", "save_adapter", "save_pdparams", "save_safetensors", "split_tuned",
-    "to_authors", "to_ours", "write_torch",
+    "Comparison", "Converted", "Difference", "MismatchError", "RawCheckpoint", "Report", "UnsafeCheckpointError",
+    "WeightsError", "check_finite", "compact", "compare", "digest", "infer_name", "infer_tuning", "is_tuned",
+    "load_adapter", "load_weights", "match", "read_file", "read_manifest", "reading_once", "resize_pos_embed",
+    "save_adapter", "save_pdparams", "save_safetensors", "split_tuned", "to_authors", "to_ours", "verify",
+    "write_torch",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,24 +9,11 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
+from .checksum import digest
 from .errors import WeightsError
 from .pos_embed import grid_of, resize_pos_embed
 
 Shape = tuple[int, ...]
-
-
-def digest(tensors: Mapping[str, np.ndarray]) -> str:
-    """sha256 (hex) over the sorted names, the shapes and the values as little-endian float32.
-
-    The same network gives the same digest from any file format, in any order and memory layout; one
-    tensor at a time is brought into C order.
-    """
-    sha = hashlib.sha256()
-    for name in sorted(tensors):
-        array = np.asarray(tensors[name])
-        sha.update(f"{name}\0{','.join(str(int(n)) for n in array.shape)}\0".encode())
-        sha.update(memoryview(np.ascontiguousarray(array, "<f4").reshape(-1)).cast("B"))
-    return sha.hexdigest()
 
 
 def compact(names: Iterable[str], limit: int = 6) -> str:

@@ -68,6 +68,7 @@ def test_a_finetuned_checkpoint_becomes_a_tuned_file_and_goes_back(golden_dir, t
     tensors, manifest = load_adapter(tuned)
     assert len(tensors) == 16 and set(manifest) == {
         "format_version",
+        "digest",
         "tuning",
         "backbone",
         "preprocess",

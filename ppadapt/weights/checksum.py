@@ -1,0 +1,67 @@
+"""What tensors are, in one number: a network's name beyond its name, and proof that a file is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+
+import numpy as np
+
+from .errors import WeightsError
+
+NO_VERIFY = "PPADAPT_NO_VERIFY"  # "1" skips the checks of digests
+
+
+def digest(tensors: Mapping[str, np.ndarray]) -> str:
+    """sha256 (hex) over the sorted names, the shapes and the values as little-endian float32.
+
+    The same network gives the same digest from any file format, in any order and memory layout; one
+    tensor at a time is brought into C order. Raises WeightsError for an array of something else than numbers.
+    """
+    sha = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.asarray(tensors[name])
+        if array.dtype.kind not in "fiub":
+            raise WeightsError(f"{name} has dtype {array.dtype}; a tensor holds numbers")
+        sha.update(f"{name}\0{','.join(str(int(n)) for n in array.shape)}\0".encode())
+        sha.update(memoryview(np.ascontiguousarray(array, "<f4").reshape(-1)).cast("B"))
+    return sha.hexdigest()
+
+
+def verify(tensors: Mapping[str, np.ndarray], recorded: str | None, path: str | os.PathLike) -> None:
+    """Compare the digest that a file says of its tensors with that of its tensors; nothing recorded, nothing to do.
+
+    PPADAPT_NO_VERIFY=1 skips it. Raises WeightsError when they differ.
+    """
+    if recorded is None or os.environ.get(NO_VERIFY) == "1":
+        return
+    found = digest(tensors)
+    if found != recorded:
+        raise WeightsError(f"{path} is damaged: its tensors have the digest {found[:16]}, it was written with "
+                           f"{recorded[:16]}. Get the file again ({NO_VERIFY}=1 reads it as it is)")
+
+
+def check_finite(tensors: Mapping[str, np.ndarray], path: str | os.PathLike) -> None:
+    """Raises WeightsError naming the tensors that hold NaN or infinity, and variances that are negative."""
+    bad = [f"{name} ({_infinite(array)})" for name, array in tensors.items() if not _finite(array)]
+    bad += [f"{name} (a negative variance)" for name, array in tensors.items()
+            if name.endswith(("running_var", "._variance")) and not (np.asarray(array) >= 0).all()]
+    if bad:
+        more = f" and {len(bad) - 4} more" if len(bad) > 4 else ""
+        raise WeightsError(f"{path} holds values that no network computes with: {', '.join(bad[:4])}{more}. Its "
+                           "training diverged, or the file is damaged: get another")
+
+
+def _finite(array: np.ndarray) -> bool:
+    array = np.asarray(array)
+    if array.dtype.kind not in "fc":
+        return True
+    with np.errstate(over="ignore", invalid="ignore"):
+        # One pass: NaN and infinity always reach the sum; an overflow only asks for the second look.
+        return bool(np.isfinite(array.sum(dtype=np.float64))) or bool(np.isfinite(array).all())
+
+
+def _infinite(array: np.ndarray) -> str:
+    counts = {"NaN": int(np.isnan(array).sum()), "infinite": int(np.isinf(array).sum())}
+    return ", ".join(f"{count:,} of {np.size(array):,} {what}" for what, count in counts.items() if count)

@@ -1,0 +1,163 @@
+"""What a tuned file says of itself: the schema, the digest, and what is compared when it is used."""
+import json
+import struct
+
+import numpy as np
+import pytest
+
+from ppadapt.weights import MismatchError, WeightsError, compare, digest, load_adapter, read_manifest, save_adapter
+from ppadapt.weights.manifest import parse_manifest
+
+TENSORS = {"blocks.0.adaptmlp.down_proj.weight": np.arange(6, dtype="f4").reshape(2, 3),
+           "head.0.running_var": np.ones(3, "f4")}
+TUNING = {"name": "AdaptFormer", "bottleneck": 4, "scale": 0.1, "dropout": 0.1}
+MANIFEST = {
+    "tuning": [TUNING], "head": "Linear", "classes": ["cat", "dog"], "task": {"kind": "single_label"}, "metrics": {},
+    "backbone": {"name": "vit", "family": "ViT", "digest": "a" * 64, "frozen_dtype": "float32",
+                 "options": {"num_heads": 3, "epsilon": 1e-6, "drop_path_rate": 0.1}},
+    "preprocess": [{"DecodeImage": {"to_rgb": True}}, {"ResizeImage": {"size": [32, 32]}},
+                   {"NormalizeImage": {"mean": [0.5], "order": ""}}, {"ToCHWImage": {}}]}
+
+
+def changed(section, **values):
+    return {**MANIFEST, section: {**MANIFEST[section], **values}}
+
+
+def refusal(manifest, wanted=MANIFEST, defaults=None):
+    with pytest.raises(MismatchError) as error:
+        compare(manifest, wanted, defaults).raise_if_different("a.safetensors")
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_the_same_is_the_same():
+    found = compare(json.loads(json.dumps(MANIFEST)), MANIFEST)
+    assert not found.differences and not found.warnings
+
+
+@pytest.mark.parametrize("file, said", [
+    ({**MANIFEST, "tuning": [{**TUNING, "scale": 7.0}]},
+     "was trained with other Tuning (scale: 7.0 in the file, 0.1 here): use the Tuning section of the run"),
+    ({**MANIFEST, "tuning": [{**TUNING, "name": "VPT"}]}, "other Tuning (name: ['VPT'] in the file, ['AdaptFormer']"),
+    ({**MANIFEST, "tuning": [{**TUNING, "gate": True}]}, "other Tuning (gate: True in the file, (unknown here) here)"),
+    (changed("backbone", options={"num_heads": 6, "epsilon": 1e-6}), "other Arch (num_heads: 6 in the file, 3 here)"),
+    (changed("backbone", options={"num_heads": 3, "epsilon": 0.5}), "epsilon: 0.5 in the file, 1e-06 here"),
+    (changed("backbone", family="Swin"), "other Arch (family: Swin in the file, ViT here)"),
+    (changed("backbone", digest="b" * 64), f"another backbone (digest: {'b' * 64} in the file, {'a' * 64} here)"),
+    ({**MANIFEST, "head": "BatchNormLinear"}, "other Arch (head: BatchNormLinear in the file, Linear here)"),
+    ({**MANIFEST, "preprocess": [{"DecodeImage": {"to_rgb": False}}, *MANIFEST["preprocess"][1:]]},
+     "other preprocessing (colour order: BGR in the file, RGB here)"),
+    ({**MANIFEST, "preprocess": [*MANIFEST["preprocess"][:2], {"NormalizeImage": {"mean": [0.4]}}]},
+     "other preprocessing (NormalizeImage.mean: [0.4] in the file, [0.5] here)"),
+    ({**MANIFEST, "preprocess": MANIFEST["preprocess"][:2]}, "other preprocessing (name: ['ResizeImage'] in the file, "
+     "['ResizeImage', 'NormalizeImage'] here)"),
+    ({**MANIFEST, "classes": ["dog", "cat"]}, "other classes (['dog', 'cat'] in the file, ['cat', 'dog'] here)"),
+    ({**MANIFEST, "task": {"kind": "multi_label"}}, "other task (kind: multi_label in the file, single_label here)"),
+])
+def test_whatever_changes_the_answer_is_refused_with_both_sides(file, said):
+    assert said in refusal(file)
+
+
+def test_all_differences_are_named_at_once():
+    text = refusal({**changed("backbone", digest="b" * 64), "tuning": [{**TUNING, "scale": 7.0}], "classes": ["x"]})
+    assert all(part in text for part in ("other Tuning (scale", "another backbone (digest", "other classes (['x']"))
+
+
+@pytest.mark.parametrize("file", [
+    {**MANIFEST, "tuning": [{**TUNING, "dropout": 0.9}]},
+    changed("backbone", options={"num_heads": 3, "epsilon": 1e-6, "drop_path_rate": 0.9}),
+    {**MANIFEST, "preprocess": [{"DecodeImage": {"to_rgb": True, "to_np": True}}, MANIFEST["preprocess"][1],
+                                "ToCHWImage", {"NormalizeImage": {"mean": [0.5], "order": "chw"}}]},
+])
+def test_what_changes_no_answer_may_differ(file):
+    found = compare(file, MANIFEST)
+    assert not found.differences and not found.warnings
+
+
+def test_a_number_type_is_said_and_not_refused():
+    found = compare(changed("backbone", frozen_dtype="bfloat16"), MANIFEST)
+    assert not found.differences and found.warnings == [
+        "trained with Arch.frozen_dtype bfloat16, used with float32: answers differ in last digits"]
+
+
+def test_what_a_file_does_not_say_is_named():
+    old = {**MANIFEST, "backbone": {"name": "vit", "digest": "a" * 64, "options": {}},
+           "tuning": [{"name": "AdaptFormer", "bottleneck": 4}], "preprocess": MANIFEST["preprocess"][1:]}
+    found = compare(old, MANIFEST, {"Tuning.scale": 0.1, "Arch.num_heads": 3})
+    assert not found.differences and found.warnings == [
+        "the file does not say, so that it could not be checked: Tuning.scale (taken as 0.1), Arch.family, "
+        "Arch.frozen_dtype, Arch.num_heads (taken as 3), Arch.epsilon, preprocessing.colour order"]
+    text = refusal(old, {**MANIFEST, "tuning": [{**TUNING, "scale": 0.5}]}, {"Tuning.scale": 0.1})
+    assert "other Tuning (scale: 0.1 (its default) in the file, 0.5 here)" in text
+
+
+def test_a_section_that_nobody_wants_is_not_compared():
+    assert not compare(MANIFEST, {"backbone": {"digest": "a" * 64}}).differences
+
+
+def test_two_methods_are_compared_by_name():
+    two = {**MANIFEST, "tuning": [TUNING, {"name": "VPT", "deep": True}]}
+    assert "VPT.deep: False in the file, True here" in refusal(
+        {**two, "tuning": [TUNING, {"name": "VPT", "deep": False}]}, two)
+
+
+@pytest.mark.parametrize("entry, value, said", [
+    ("tuning", "AdaptFormer", "tuning AdaptFormer, which must be a list of methods"),
+    ("tuning", [5], "must be a list of methods"),
+    ("tuning", [{"bottleneck": 4}], "must be a list of methods"),
+    ("tuning", [{"name": "VPT", "options": 5}], "must be a list of methods"),
+    ("backbone", "vit", "backbone vit, which must be a table"),
+    ("backbone", {"digest": 5}, "backbone.digest 5, which must be a sha256"),
+    ("backbone", {"options": [1]}, "backbone.options"),
+    ("preprocess", {"a": 1}, "must be a list of operators"),
+    ("preprocess", [{"ResizeImage": 5}], "must be a list of operators"),
+    ("classes", 10, "must be a list of names"),
+    ("classes", [1, 2], "must be a list of names"),
+    ("task", "single", "must be a table"),
+    ("metrics", [1], "must be a table"),
+])
+def test_an_entry_of_another_form_is_one_line(tmp_path, entry, value, said):
+    with pytest.raises(WeightsError, match="damaged") as error:
+        parse_manifest(json.dumps({"format_version": 1, entry: value}), "a.safetensors")
+    assert said in str(error.value) and "\n" not in str(error.value)
+    with pytest.raises(WeightsError, match="damaged"):
+        save_adapter(tmp_path / "a.safetensors", TENSORS, {entry: value})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("version", [0, 3, True, "1", None])
+def test_another_format_version_is_refused(version):
+    with pytest.raises(WeightsError, match=f"format version {version!r}; this ppadapt reads 1 and 2"):
+        parse_manifest(json.dumps({"format_version": version}), "a.safetensors")
+
+
+def test_a_flipped_bit_is_found(tmp_path, monkeypatch):
+    path = tmp_path / "a.safetensors"
+    save_adapter(path, TENSORS, MANIFEST)
+    assert read_manifest(path) == {**MANIFEST, "format_version": 2, "digest": digest(TENSORS)}
+    data = bytearray(path.read_bytes())
+    begin = 8 + struct.unpack("<Q", data[:8])[0]
+    data[begin + 5] ^= 0x40
+    path.write_bytes(bytes(data))
+    with pytest.raises(WeightsError, match="is damaged: its tensors have the digest"):
+        load_adapter(path)
+    assert read_manifest(path)["classes"] == ["cat", "dog"]  # the header alone says nothing of the tensors
+    monkeypatch.setenv("PPADAPT_NO_VERIFY", "1")
+    assert not np.array_equal(load_adapter(path)[0][next(iter(TENSORS))], TENSORS[next(iter(TENSORS))])
+
+
+@pytest.mark.parametrize("name, value, said", [
+    ("head.1.weight", np.array([1, np.nan, np.nan], "f4"), "head.1.weight (2 of 3 NaN)"),
+    ("head.1.weight", np.array([1, np.inf], "f2"), "head.1.weight (1 of 2 infinite)"),
+    ("head.0.running_var", np.array([1, -1], "f4"), "head.0.running_var (a negative variance)"),
+])
+def test_values_that_no_network_computes_with_are_refused_by_name(tmp_path, name, value, said):
+    save_adapter(tmp_path / "a.safetensors", {name: value}, MANIFEST)
+    with pytest.raises(WeightsError, match="holds values that no network computes with") as error:
+        load_adapter(tmp_path / "a.safetensors")
+    assert said in str(error.value)
+
+
+def test_large_finite_values_are_no_infinity(tmp_path):
+    save_adapter(tmp_path / "a.safetensors", {"head.1.weight": np.full([2, 2], 3e38, "f4")}, MANIFEST)
+    assert load_adapter(tmp_path / "a.safetensors")[0]["head.1.weight"][0, 0] == np.float32(3e38)
