@@ -2,8 +2,11 @@
 import ast
 from pathlib import Path
 
+import paddle
+from paddle import nn
+
 PACKAGE = Path(__file__).resolve().parent.parent / "ppadapt"
-GROUND = {"errors", "cpu", "files", "log", "version"}
+GROUND = {"errors", "cpu", "files", "log", "paddle_compat", "version"}
 # Room (a folder or a file of the package) -> the rooms it may import, beside the ground floor.
 ALLOWED = {
     **{room: set() for room in ("models", "weights", "data", "engine")},
@@ -13,7 +16,7 @@ ALLOWED = {
     "build": {"config", "data", "engine", "models", "networks", "tuning", "weights"},
     "serve": {"build", "config", "data", "engine", "models", "tuning"},
     "runs": {"assets", "build", "config", "data", "engine", "serve", "tuning", "weights"},
-    "errors": set(), "cpu": set(), "version": set(), "files": {"errors"}, "log": {"errors"},
+    "errors": set(), "cpu": set(), "paddle_compat": set(), "version": set(), "files": {"errors"}, "log": {"errors"},
     "__init__": {"cpu", "version"},
 }
 
@@ -41,6 +44,22 @@ def test_every_file_is_in_a_room_and_imports_only_what_it_may():
         assert room in ALLOWED, f"{path}: say in ALLOWED what the room {room!r} may import"
         extra = set(imports(path)) - {room} - ALLOWED[room] - (GROUND if room not in GROUND else set())
         assert not extra, f"{path} imports {extra}"
+
+
+def test_what_is_private_to_paddle_stands_in_one_file():
+    things = (nn.LayerNorm(2), nn.BatchNorm1D(2), nn.Linear(2, 2), nn.Conv2D(2, 2, 1), paddle.ones([1]),
+              paddle.optimizer.SGD(parameters=[paddle.create_parameter([1], "float32")]))
+    private = {name for thing in things for name in dir(thing) if name.startswith("_") and not name.endswith("__")}
+    for path in PACKAGE.rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
+        own = {node.attr for node in attributes if isinstance(node.ctx, ast.Store)}
+        own |= {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+        used = {node.attr for node in attributes if node.attr in private - own}
+        used |= {ast.unparse(node) for node in attributes if ast.unparse(node) in ("paddle.base", "paddle.pir_utils")}
+        used |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)
+                 and (node.module or "").startswith("paddle.base")}
+        assert not used or path.name == "paddle_compat.py", f"{path}: ask paddle_compat for {used}, Paddle's own"
 
 
 def test_the_tools_and_the_package_need_no_torch():

@@ -7,7 +7,7 @@ two products of matrices. The numbers are those of the operators on one image, r
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -103,7 +103,7 @@ class BatchedTransform:
             x = paddle.nn.functional.batch_norm(x, *channels, training=False, epsilon=0.0)
         return x
 
-    def _constants_on(self, place: paddle.base.core.Place) -> tuple[list, list]:
+    def _constants_on(self, place: Any) -> tuple[list, list]:
         """The tables of weights; and each channel's 0, 1, scale / std and -mean / std."""
         import paddle
 

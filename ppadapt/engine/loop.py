@@ -66,7 +66,7 @@ def run(job: Job) -> dict:
     """
     adaptation, precision, schedule = job.adaptation, job.precision, job.schedule
     parameters = adaptation.parameters()
-    memory.reset_peak()
+    peak = memory.Peak()
     precision.prepare(adaptation)
     frozen = adaptation.frozen_digest()
     history, best, seconds, first = [], {"epoch": 0, "score": -math.inf}, 0.0, 1
@@ -115,7 +115,7 @@ def run(job: Job) -> dict:
         "best_top1": best.get("top1"), "best_epoch": best["epoch"] or None,
         "trained_parameters": trained, "parameters": total, "frozen_digest": frozen,
         "seconds": round(time.perf_counter() - start, 2),
-        "images_per_second": round(end.get("train_ips", 0.0), 2), "peak_memory_mb": memory.peak_mb(),
+        "images_per_second": round(end.get("train_ips", 0.0), 2), "peak_memory_mb": peak.mb(),
         "history": history,
     }
 

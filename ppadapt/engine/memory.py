@@ -6,27 +6,19 @@ runs left behind in the heap counts for later ones, so that the order of methods
 from __future__ import annotations
 
 import gc
+from typing import Optional
 
-import paddle
-from paddle.base import core
-
-
-def _on_gpu() -> bool:
-    return paddle.is_compiled_with_cuda() and paddle.get_device().startswith("gpu")
+from .. import paddle_compat
 
 
-def reset_peak() -> None:
-    """Begin to measure anew."""
-    gc.collect()
-    if _on_gpu():
-        paddle.device.cuda.empty_cache()
-        paddle.device.cuda.reset_max_memory_allocated()
-    else:
-        core.host_memory_stat_reset_peak_value("Allocated", 0)
+class Peak:
+    """The most memory that tensors took at once since this was made, those from before included."""
 
+    def __init__(self) -> None:
+        gc.collect()
+        self._before = 0 if paddle_compat.reset_tensor_peak() else paddle_compat.tensor_peak()
 
-def peak_mb() -> float:
-    """The most MiB that tensors took at once since `reset_peak`, those from before included."""
-    peak = (paddle.device.cuda.max_memory_allocated() if _on_gpu()
-            else core.host_memory_stat_peak_value("Allocated", 0))
-    return round(peak / 2**20, 1)
+    def mb(self) -> Optional[float]:
+        """MiB. None where Paddle (2.6) only knows the peak of the process, and that was before."""
+        peak = paddle_compat.tensor_peak()
+        return round(peak / 2**20, 1) if peak > self._before else None

@@ -9,6 +9,7 @@ from typing import Mapping, NamedTuple, Union
 from paddle import nn
 
 from ..errors import UserError
+from ..paddle_compat import hooks_of
 
 
 class Part(NamedTuple):
@@ -168,4 +169,4 @@ def _not_there(layer: nn.Layer, step: str, path: str) -> UserError:
 
 def hooked(layer: nn.Layer) -> bool:
     """Whether something is attached to the layer, which is lost where the layer is not called."""
-    return bool(layer._forward_pre_hooks or layer._forward_post_hooks)
+    return any(hooks_of(layer))

@@ -4,6 +4,7 @@ from __future__ import annotations
 import paddle
 from paddle import nn
 
+from ..paddle_compat import truncated_normal
 from .layers import ZEROS
 
 
@@ -46,7 +47,7 @@ class BatchNorm(nn.Layer):
 def head_linear(dim: int, class_num: int) -> nn.Linear:
     """A Linear with the weight drawn from trunc_normal(0.01), as the authors start their heads."""
     return nn.Linear(dim, class_num, bias_attr=paddle.ParamAttr(initializer=ZEROS),
-                     weight_attr=paddle.ParamAttr(initializer=nn.initializer.TruncatedNormal(std=0.01)))
+                     weight_attr=paddle.ParamAttr(initializer=truncated_normal(std=0.01)))
 
 
 def batchnorm_linear(dim: int, class_num: int) -> nn.Sequential:

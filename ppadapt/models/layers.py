@@ -12,8 +12,9 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from ..errors import UserError
+from ..paddle_compat import truncated_normal
 
-TRUNC_NORMAL = nn.initializer.TruncatedNormal(std=0.02)
+TRUNC_NORMAL = truncated_normal(std=0.02)
 ZEROS = nn.initializer.Constant(0.0)
 HALF = (paddle.float16, paddle.bfloat16)
 

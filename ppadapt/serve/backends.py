@@ -7,7 +7,7 @@ from typing import Callable
 import numpy as np
 import paddle
 
-from .. import cpu
+from .. import cpu, paddle_compat
 from ..errors import ConfigError, choose
 from .export import STEM, SUFFIXES, import_onnx
 
@@ -30,7 +30,7 @@ def check(backend: str, precision: str, device: str) -> None:
         raise ConfigError(f"--precision {precision} is for --backend paddle_inference: {backend} computes in float32")
     if device == "cpu" and precision == "float16":
         raise ConfigError("--precision float16 is for a GPU: a CPU takes bfloat16 or float32")
-    if device == "cpu" and not paddle.base.core.supports_bfloat16():
+    if device == "cpu" and not paddle_compat.cpu_has_bfloat16():
         raise ConfigError("--precision bfloat16 needs a processor with AVX-512: use float32")
 
 
@@ -67,10 +67,7 @@ def _paddle_inference(folder: Path, kind: str, device: str, precision: str) -> P
     _need(files)
     config = inference.Config(*map(str, files))
     config.disable_glog_info()
-    # Both formats: without them 3.3.1's memory optimisation refuses .json, and its bfloat16 .pdmodel.
-    config.enable_new_ir(True)
-    config.enable_new_executor(True)
-    config.enable_memory_optim()
+    paddle_compat.enable_memory_optimisation(config)
     if device == "cpu":
         config.disable_gpu()
         config.set_cpu_math_library_num_threads(cpu.cores())

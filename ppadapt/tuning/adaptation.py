@@ -19,6 +19,7 @@ from paddle import nn
 from ..cpu import keep_small_apart
 from ..models.anatomy import Anatomy, find
 from ..models.paddleclas.families import anatomy_of
+from ..paddle_compat import RUNNING_STATISTICS, AnyBatchNorm, name_of
 from ..weights import digest
 from .frozen.layers import prepare_frozen, store_frozen
 from .method import Method, TuningError
@@ -217,14 +218,14 @@ def shorten(names: Sequence[str]) -> list[str]:
 
 def is_batch_norm(layer: nn.Layer) -> bool:
     """Whether it is one of Paddle's, which keep their running mean and variance among the parameters."""
-    return isinstance(layer, nn.layer.norm._BatchNormBase)
+    return isinstance(layer, AnyBatchNorm)
 
 
 def running_statistics(network: nn.Layer) -> dict[str, paddle.Tensor]:
     """The running means and variances of Paddle's BatchNorms, by name: never trained, changed in train mode."""
     return {f"{path}.{name}" if path else name: getattr(layer, name)
             for path, layer in network.named_sublayers(include_self=True) if is_batch_norm(layer)
-            for name in ("_mean", "_variance")}
+            for name in RUNNING_STATISTICS}
 
 
 def _fully_trained(layer: nn.Layer) -> Iterable[nn.Layer]:
@@ -248,7 +249,7 @@ def _arrays(tensors: Mapping[str, paddle.Tensor]) -> dict[str, np.ndarray]:
 
 
 def _dtype_name(tensor: paddle.Tensor) -> str:
-    return str(tensor.dtype).rsplit(".", 1)[-1]
+    return name_of(tensor.dtype)
 
 
 def _some(names: Sequence[str], most: int = 8) -> str:

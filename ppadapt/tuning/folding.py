@@ -5,6 +5,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from ..paddle_compat import cast, hooks_of
 from .method import TuningError
 
 
@@ -19,13 +20,17 @@ def fold_into(layer: nn.Layer, weight: np.ndarray, bias: np.ndarray | None = Non
     Raises:
         TuningError: when the layer has no bias to take one.
     """
-    layer.weight.set_value(paddle.to_tensor(weight.astype("float32")).astype(layer.weight.dtype))
+    layer.weight.set_value(_like(layer.weight, weight))
     if bias is None:
         return
     if layer.bias is None:
         raise TuningError(f"a {type(layer).__name__} of shape {list(layer.weight.shape)} has no bias to take the tuned "
                           "shift: keep the network and its tuned file side by side")
-    layer.bias.set_value(paddle.to_tensor(bias.astype("float32")).astype(layer.bias.dtype))
+    layer.bias.set_value(_like(layer.bias, bias))
+
+
+def _like(parameter: paddle.Tensor, array: np.ndarray) -> paddle.Tensor:
+    return cast(paddle.to_tensor(array.astype("float32")), parameter.dtype)
 
 
 def bias_of(layer: nn.Layer) -> np.ndarray | float:
@@ -40,6 +45,6 @@ def remove_layer(owner: nn.Layer, name: str) -> None:
     delattr(owner, name)
     for other in owner.sublayers(include_self=True):
         # Paddle keeps the handle that removes a hook as a weak reference, which a deep copy does not follow.
-        for hooks in (other._forward_pre_hooks, other._forward_post_hooks):
+        for hooks in hooks_of(other):
             for key in [k for k, hook in hooks.items() if id(getattr(hook, "__self__", None)) in gone]:
                 del hooks[key]

@@ -99,13 +99,13 @@ def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path):
 
 
 def test_the_memory_of_a_run_is_that_of_its_tensors():
-    memory.reset_peak()
-    before = memory.peak_mb()
+    peak = memory.Peak()
+    before = peak.mb()
     big = paddle.ones([3, 2**20])
     del big
-    assert memory.peak_mb() == pytest.approx(before + 12, abs=0.1)
-    memory.reset_peak()  # what an earlier run freed is not this run's
-    assert memory.peak_mb() == pytest.approx(before, abs=0.1)
+    assert peak.mb() == pytest.approx(before + 12, abs=0.1)
+    # What an earlier run freed is not this run's.
+    assert memory.Peak().mb() == pytest.approx(before, abs=0.1)
 
 
 def test_frozen_tensors_are_checked(tmp_path):

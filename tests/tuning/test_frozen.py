@@ -237,7 +237,7 @@ def test_under_amp_a_frozen_matrix_is_cast_once_not_in_every_step(monkeypatch):
     adaptation, seen = build("adaptformer"), []
     adaptation.store_frozen("bfloat16")
     layer = adaptation.network.blocks[1].mlp.fc1
-    monkeypatch.setattr(frozen, "_autocasting", lambda: True)
+    monkeypatch.setattr(frozen, "autocasting", lambda: True)
     monkeypatch.setattr(frozen.F, "linear", lambda x, w, b: seen.append(w is layer.weight) or (
         paddle.matmul(x, w.astype(x.dtype)) + b.astype(x.dtype)))
     layer(wanted(2, 16))
@@ -396,7 +396,7 @@ def test_an_exported_network_computes_the_same(tmp_path):
 
 def test_an_operation_that_changes_the_type_gets_gradients_of_the_right_type(monkeypatch):
     """As under AMP, which Paddle does not have on a CPU: the product is taken in another type than the input's."""
-    monkeypatch.setattr(frozen, "_autocasting", lambda: True)
+    monkeypatch.setattr(frozen, "autocasting", lambda: True)
     monkeypatch.setattr(frozen.F, "linear", lambda x, w, b: (
         paddle.matmul(x.astype("float64"), w.astype("float64")) + b.astype("float64")))
     layer, x = freeze(nn.Linear(DIM, DIM)), wanted(2, DIM)

@@ -32,9 +32,9 @@ def sides(options: argparse.Namespace) -> dict[str, dict]:
 
 
 def _cpu_has_bfloat16() -> bool:
-    import paddle
+    from ppadapt import paddle_compat
 
-    return paddle.base.core.supports_bfloat16()
+    return paddle_compat.cpu_has_bfloat16()
 
 
 def measure(side: dict) -> dict:

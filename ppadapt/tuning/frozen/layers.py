@@ -17,6 +17,7 @@ from paddle.nn import functional as F
 
 from ...models.anatomy import hooked
 from ...models.layers import HALF, Attention
+from ...paddle_compat import autocast_dtype, autocasting, cast_layer, epsilon, normalized_shape
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -52,7 +53,7 @@ def store_frozen(network: nn.Layer, dtype: str) -> int:
         if type(layer) in (nn.Linear, FrozenLinear, CheapLinear) and _frozen(layer):
             if type(layer) is nn.Linear:
                 layer.__class__ = FrozenLinear
-            layer.to(dtype=dtype)
+            cast_layer(layer, dtype)
             count += sum(math.prod(p.shape) for p in layer.parameters())
     return count
 
@@ -77,7 +78,7 @@ class FrozenLayerNorm(nn.LayerNorm):
         if wants_gradient(x) and weight is not None and weight.stop_gradient:
             weight = weight.clone()
             weight.stop_gradient = False
-        return F.layer_norm(x, self._normalized_shape, weight, self.bias, self._epsilon)
+        return F.layer_norm(x, normalized_shape(self), weight, self.bias, epsilon(self))
 
 
 class CheapLayerNorm(FrozenLayerNorm):
@@ -85,7 +86,7 @@ class CheapLayerNorm(FrozenLayerNorm):
 
     def forward(self, x):
         if wants_gradient(x) and quick_on_cpu(x, self.weight, self.bias) and _frozen(self) \
-                and self.weight is not None and len(self._normalized_shape) == 1:
+                and self.weight is not None and len(normalized_shape(self)) == 1:
             return _LayerNorm.apply(x, self)
         return FrozenLayerNorm.forward(self, x)
 
@@ -125,7 +126,7 @@ class _Linear(PyLayer):
         ctx.weight, ctx.bias, ctx.wants_input, ctx.dtype = weight, bias, not x.stop_gradient, x.dtype
         y = _affine(x, weight, bias) if quick else F.linear(x, _meet(weight, x), _meet(bias, x))
         # Under AMP the product is in half precision, also where a bias that trains makes the sum float32.
-        ctx.computed = getattr(paddle, _tracer()._amp_dtype) if _autocasting() else y.dtype
+        ctx.computed = autocast_dtype() if autocasting() else y.dtype
         return y
 
     @staticmethod
@@ -158,12 +159,13 @@ class _LayerNorm(PyLayer):
     def forward(ctx, x, layer):
         ctx.save_for_backward(x)
         ctx.layer = layer
-        return F.layer_norm(x, layer._normalized_shape, layer.weight, layer.bias, layer._epsilon)
+        return F.layer_norm(x, normalized_shape(layer), layer.weight, layer.bias,
+                            epsilon(layer))
 
     @staticmethod
     def backward(ctx, grad):
         x, = ctx.saved_tensor()
-        weight, epsilon = ctx.layer.weight, ctx.layer._epsilon
+        weight, eps = ctx.layer.weight, epsilon(ctx.layer)
         shape, dim = x.shape, x.shape[-1]
         x, grad = x.reshape([-1, dim]), grad.reshape([-1, dim])
         ones = paddle.ones([1, dim], x.dtype)
@@ -171,7 +173,7 @@ class _LayerNorm(PyLayer):
         # Twice: of a mean far from zero, once leaves a rounding error behind. Paddle's gradient has it.
         centred = x - paddle.matmul(paddle.matmul(x, average), ones)
         centred = centred.subtract_(paddle.matmul(paddle.matmul(centred, average), ones))
-        inverse = paddle.rsqrt(paddle.matmul(centred * centred, average) + epsilon)
+        inverse = paddle.rsqrt(paddle.matmul(centred * centred, average) + eps)
         normal = centred.multiply_(paddle.matmul(inverse, ones))
         along, constant = paddle.matmul(grad * normal, weighted), paddle.matmul(grad, weighted)
         back = paddle.matmul(inverse, weight.reshape([1, dim])).multiply_(grad)
@@ -245,16 +247,8 @@ def quick_on_cpu(x, *weights) -> bool:
     def fits(w):
         return w is None or w.place.is_cpu_place() and (w.dtype == x.dtype or w.stop_gradient and w.dtype in HALF)
 
-    return (x.dtype in (paddle.float32, paddle.float64) and x.place.is_cpu_place() and not _autocasting()
+    return (x.dtype in (paddle.float32, paddle.float64) and x.place.is_cpu_place() and not autocasting()
             and all(fits(w) for w in weights))
-
-
-def _autocasting() -> bool:
-    return _tracer() is not None and _tracer()._amp_level != paddle.base.core.AmpLevel.O0
-
-
-def _tracer():
-    return paddle.base.framework._dygraph_tracer()
 
 
 def _frozen(layer: nn.Layer) -> bool:
@@ -263,7 +257,7 @@ def _frozen(layer: nn.Layer) -> bool:
 
 def _meet(tensor, x):
     """A weight in the type that is computed in; under AMP that is for Paddle to say."""
-    return tensor if tensor is None or _autocasting() else _cast(tensor, x.dtype)
+    return tensor if tensor is None or autocasting() else _cast(tensor, x.dtype)
 
 
 def _cast(tensor, dtype):

@@ -1,16 +1,15 @@
 """Recompute: keep only each block's input in the forward pass, and compute the rest again in the backward.
 
-Chen et al., "Training Deep Nets with Sublinear Memory Cost" (arXiv 1604.06174). Paddle's re-entrant way gives
-the adapters no gradient where the block's input needs none, silently; the other way is used here.
+Chen et al., "Training Deep Nets with Sublinear Memory Cost" (arXiv 1604.06174).
 """
 from __future__ import annotations
 
 import paddle
 from paddle import nn
-from paddle.distributed.fleet.utils import recompute
 
 from ...models.anatomy import Anatomy
 from ...models.paddleclas.families import anatomy_of
+from ...paddle_compat import recompute
 from ..method import TuningError
 
 
@@ -54,5 +53,5 @@ class _Recomputed:
 
     def forward(self, x, *others, **named):  # some blocks are told the size of the grid, or a position bias
         if paddle.in_dynamic_mode() and paddle.is_grad_enabled() and not x.stop_gradient:
-            return recompute(self.run, x, *others, use_reentrant=False, **named)
+            return recompute(self.run, x, *others, **named)
         return self.run(x, *others, **named)

@@ -5,6 +5,7 @@ from paddle import ParamAttr, nn
 from paddle.nn import functional as F
 
 from ...models.layers import DropPath
+from ...paddle_compat import truncated_normal
 from ..method import TuningError
 
 UNMERGEABLE = "its adapter has a GELU between two matrices, and no Linear of the network computes that"
@@ -46,7 +47,7 @@ class Bottleneck(nn.Layer):
 
 def houlsby_normal() -> nn.initializer.Initializer:
     """N(0, 0.01^2) cut at two standard deviations (Houlsby et al., section 3.6)."""
-    return nn.initializer.TruncatedNormal(std=0.01, a=-0.02, b=0.02)
+    return truncated_normal(std=0.01, cut=0.02)
 
 
 def check_bottleneck(method: str, bottleneck: int, drop_path: float = 0.0) -> None:

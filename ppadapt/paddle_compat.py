@@ -1,0 +1,230 @@
+"""All that is private to Paddle, and all that differs between Paddle 2.6.2 and 3.3.
+
+The rest of the package asks here and never for a version, so a new Paddle is tried by one file's tests
+(tests/test_paddle_compat.py, one a symbol). Which versions pass: docs/paddle_versions.md.
+"""
+from __future__ import annotations
+
+import contextlib
+import functools
+from typing import Any, Callable, ContextManager, Mapping, Optional, Union
+
+import numpy as np
+import paddle
+from paddle import nn
+from paddle.base import core
+from paddle.distributed.fleet.utils import recompute as _recompute
+
+VERSION = tuple(int("".join(c for c in part if c.isdigit()) or 0) for part in paddle.__version__.split(".")[:3])
+BEFORE_3 = VERSION != (0, 0, 0) and VERSION < (3,)  # 0.0.0 is what Paddle's nightly builds call themselves
+
+
+# ---- what a version cannot do -------------------------------------------------------------------------------------
+
+# Name -> (whether this Paddle has it, what to do without). Tests that need one are marked `needs_paddle(name)`.
+FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
+    "PIR": (lambda: not BEFORE_3, "exports are in the format paddle-2.6 (.pdmodel)"),
+    "count of memory that begins anew": (lambda: hasattr(core, "host_memory_stat_reset_peak_value"),
+                                         "the memory of a run is known where it takes more than those before it"),
+    "NAdam": (lambda: hasattr(paddle.optimizer, "NAdam"), "choose Adam or AdamW"),
+}
+
+
+def missing(feature: str) -> str:
+    """Why this Paddle cannot do `feature`, and what to do without, in words; "" where it can."""
+    has, instead = FEATURES[feature]
+    return "" if has() else f"Paddle {paddle.__version__} has no {feature}: {instead}"
+
+
+# ---- layers -------------------------------------------------------------------------------------------------------
+
+# The class under every BatchNorm and SyncBatchNorm.
+AnyBatchNorm = nn.layer.norm._BatchNormBase
+# Where it keeps its running mean and variance: among its parameters, which never train.
+RUNNING_STATISTICS = ("_mean", "_variance")
+
+
+def hooks_of(layer: nn.Layer) -> tuple[dict, dict]:
+    """Its hooks before and after forward, by number, as Paddle holds them: deleting one takes it off."""
+    return layer._forward_pre_hooks, layer._forward_post_hooks
+
+
+def normalized_shape(layer: nn.LayerNorm) -> list[int]:
+    """The sizes of the axes that a LayerNorm normalises."""
+    return layer._normalized_shape
+
+
+def epsilon(layer: nn.LayerNorm) -> float:
+    """What a LayerNorm adds to the variance."""
+    return layer._epsilon
+
+
+def truncated_normal(std: float, cut: Optional[float] = None) -> nn.initializer.Initializer:
+    """Draws from a normal distribution around 0, cut at -cut and cut (None: at 2, as timm and PyTorch have it).
+
+    Paddle 2.6 cuts at two deviations and nowhere else.
+    """
+    if not BEFORE_3:
+        return nn.initializer.TruncatedNormal(std=std, **({} if cut is None else {"a": -cut, "b": cut}))
+    cut = 2.0 if cut is None else cut
+    if np.isclose(cut, 2 * std):
+        return nn.initializer.TruncatedNormal(std=std)
+    if cut > 6 * std:  # one of 500 million is further out
+        return nn.initializer.Normal(std=std)
+    raise NotImplementedError(f"Paddle {paddle.__version__} cuts a normal distribution at two deviations, and {cut} "
+                              f"was asked for with a deviation of {std}")
+
+
+# ---- types --------------------------------------------------------------------------------------------------------
+
+def autocasting() -> bool:
+    """Whether AMP decides what the next operation computes in."""
+    tracer = _tracer()
+    return tracer is not None and tracer._amp_level != core.AmpLevel.O0
+
+
+def autocast_dtype() -> paddle.dtype:
+    """The type of AMP's products, while `autocasting()`."""
+    return getattr(paddle, _tracer()._amp_dtype)
+
+
+def _tracer() -> Any:
+    return paddle.base.framework._dygraph_tracer()
+
+
+def name_of(dtype: Union[str, paddle.dtype]) -> str:
+    """"float32" of paddle.float32."""
+    return str(dtype).rsplit(".", 1)[-1]
+
+
+def cast(tensor: paddle.Tensor, dtype: Union[str, paddle.dtype]) -> paddle.Tensor:
+    """`tensor.astype(dtype)`, rounded to the nearest. On a CPU some Paddles cut the digits off (float16 until 3.2)."""
+    if _cuts_digits_off(tensor, dtype):
+        tensor = paddle.to_tensor(_round(tensor.numpy(), dtype), place=tensor.place)
+    return tensor.astype(dtype)
+
+
+def cast_layer(layer: nn.Layer, dtype: str) -> None:
+    """Keep a layer's parameters in another type, in place, rounded to the nearest."""
+    for p in layer.parameters():
+        if _cuts_digits_off(p, dtype):
+            p.set_value(_round(p.numpy(), dtype))
+    layer.to(dtype=dtype)
+
+
+def _cuts_digits_off(tensor: paddle.Tensor, dtype: Union[str, paddle.dtype]) -> bool:
+    return (tensor.dtype == paddle.float32 and tensor.place.is_cpu_place()
+            and name_of(dtype) in ("float16", "bfloat16") and _cpu_cuts_digits_off(name_of(dtype)))
+
+
+@functools.cache
+def _cpu_cuts_digits_off(dtype: str) -> bool:
+    almost_two = paddle.to_tensor([2 - 2.0 ** -20], place=paddle.CPUPlace())
+    return float(almost_two.astype(dtype).astype("float32")) != 2
+
+
+def _round(array: np.ndarray, dtype: Union[str, paddle.dtype]) -> np.ndarray:
+    """The nearest numbers that `dtype` has, in float32."""
+    if name_of(dtype) == "float16":
+        with np.errstate(over="ignore"):
+            return array.astype(np.float16).astype(np.float32)
+    bits = np.ascontiguousarray(array).view(np.uint32)
+    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)) & np.uint32(0xFFFF0000)
+    return np.where(np.isnan(array), array, rounded.view(np.float32))
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor computes in bfloat16 (AVX-512)."""
+    return core.supports_bfloat16()
+
+
+# ---- training -----------------------------------------------------------------------------------------------------
+
+def recompute(function: Callable, *inputs: Any, **named: Any) -> Any:
+    """`function(*inputs, **named)`, whose inner tensors are made again in the backward pass, dropout included.
+
+    Paddle's re-entrant way gives parameters no gradient where the input needs none, so the other one is used. In 2.6
+    it does not bring the random state of a CPU back, which is done here.
+    """
+    if not BEFORE_3 or not paddle.get_device().startswith("cpu"):
+        return _recompute(function, *inputs, use_reentrant=False, **named)
+    state, again = paddle.get_rng_state(), False
+
+    def run(*inputs: Any, **named: Any) -> Any:
+        nonlocal again
+        if not again:
+            again = True
+            return function(*inputs, **named)
+        now = paddle.get_rng_state()
+        paddle.set_rng_state(state)
+        try:
+            return function(*inputs, **named)
+        finally:
+            paddle.set_rng_state(now)
+
+    return _recompute(run, *inputs, use_reentrant=False, preserve_rng_state=False, **named)
+
+
+def reset_tensor_peak() -> bool:
+    """Begin to count `tensor_peak` anew; whether this Paddle can (2.6 cannot)."""
+    if _on_gpu():
+        paddle.device.cuda.empty_cache()
+        reset, arguments = getattr(paddle.device.cuda, "reset_max_memory_allocated", None), ()
+    else:
+        reset, arguments = getattr(core, "host_memory_stat_reset_peak_value", None), ("Allocated", 0)
+    if reset is None:
+        return False
+    reset(*arguments)
+    return True
+
+
+def tensor_peak() -> int:
+    """The most bytes that tensors on the current device took at once since `reset_tensor_peak`, or ever."""
+    return (paddle.device.cuda.max_memory_allocated() if _on_gpu()
+            else core.host_memory_stat_peak_value("Allocated", 0))
+
+
+def _on_gpu() -> bool:
+    return paddle.is_compiled_with_cuda() and paddle.get_device().startswith("gpu")
+
+
+# ---- export and Paddle Inference ----------------------------------------------------------------------------------
+
+def tracing_old_format(operations: Mapping[str, Callable]) -> ContextManager[None]:
+    """What is traced and saved inside is of the format of Paddle 2.6, which 2.6 writes anyway.
+
+    Later Paddles compile some functions for the new representation (PIR) alone, which refuse the old one's variables:
+    `operations` are put in the place of Paddle's functions of these names meanwhile.
+    """
+    return contextlib.nullcontext() if BEFORE_3 else _old_format(operations)
+
+
+@contextlib.contextmanager
+def _old_format(operations: Mapping[str, Callable]):
+    homes = (paddle, nn.functional, paddle.base.framework.Variable)
+    places = [(home, name) for name in operations for home in homes if hasattr(home, name)]
+    before = [getattr(home, name) for home, name in places]
+    with paddle.pir_utils.OldIrGuard():
+        try:
+            for home, name in places:
+                setattr(home, name, operations[name])
+            yield
+        finally:
+            for (home, name), function in zip(places, before):
+                setattr(home, name, function)
+
+
+def append_operation(kind: str, inputs: Mapping[str, Any], attributes: Mapping[str, Any]) -> Any:
+    """Add an operation of the old format to the program that is traced; its output, of the first input's type."""
+    helper = paddle.base.layer_helper.LayerHelper(kind)
+    output = helper.create_variable_for_type_inference(next(iter(inputs.values())).dtype)
+    helper.append_op(type=kind, inputs=dict(inputs), outputs={"Out": output}, attrs=dict(attributes))
+    return output
+
+
+def enable_memory_optimisation(config: Any) -> None:
+    """Let Paddle Inference reuse memory. Without the new executor 3.3.1 refuses .json, and bfloat16 of .pdmodel."""
+    if hasattr(config, "enable_new_ir"):
+        config.enable_new_ir(True)
+        config.enable_new_executor(True)
+    config.enable_memory_optim()
