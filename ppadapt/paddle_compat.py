@@ -98,7 +98,7 @@ def name_of(dtype: Union[str, paddle.dtype]) -> str:
 
 
 def cast(tensor: paddle.Tensor, dtype: Union[str, paddle.dtype]) -> paddle.Tensor:
-    """`tensor.astype(dtype)`, rounded to the nearest. On a CPU some Paddles cut the digits off (float16 until 3.2)."""
+    """`tensor.astype(dtype)`, rounded to the nearest. On a CPU some Paddles cut the digits off (float16 until 3.1)."""
     if _cuts_digits_off(tensor, dtype):
         tensor = paddle.to_tensor(_round(tensor.numpy(), dtype), place=tensor.place)
     return tensor.astype(dtype)
