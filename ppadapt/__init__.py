@@ -16,8 +16,8 @@ _METHODS = ("AdaptFormer", "VPT", "LinearProbe", "FullFineTuning", "Houlsby", "P
             "BitFit", "LayerNormTuning", "Convpass", "RepAdapter", "LastBlocks")
 _PUBLIC = {
     **dict.fromkeys(_METHODS, "tuning.methods"), "attach": "tuning", "Adaptation": "tuning", "Method": "tuning",
-    "Anatomy": "models.anatomy", "anatomy_of": "models.paddleclas.families", "network": "networks", "vit": "networks",
-    "heads": "models.heads", "UserError": "errors",
+    "Anatomy": "models.anatomy", "anatomy_of": "models.catalogue", "catalogue": "models.catalogue",
+    "network": "networks", "vit": "networks", "heads": "models.heads", "UserError": "errors",
 }
 __all__ = sorted(_PUBLIC)
 

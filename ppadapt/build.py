@@ -21,9 +21,10 @@ from .engine.metrics import METRICS
 from .engine.optim import EMA, Schedule, build_optimizer
 from .errors import ConfigError, choose
 from .log import LOGGER, setup
+from .manifests import check_fits, manifest_of
+from .models.catalogue import anatomy_of
 from .models.heads import HEADS
 from .models.layers import attention_kernel
-from .models.paddleclas.families import anatomy_of
 from .networks import network_and_report
 from .tuning import METHODS, Adaptation, attach
 from .tuning.frozen import features
@@ -31,8 +32,6 @@ from .tuning.frozen.layers import DTYPES
 from .tuning.frozen.recompute import recompute_blocks
 
 KEEP_HEAD = "Pretrained"
-# Steps that only change how an image is held, not what the network sees.
-_NEUTRAL_OPS = ("DecodeImage", "ToCHWImage")
 
 
 def set_device(device: str) -> str:
@@ -114,19 +113,14 @@ class TunedModel:
 
     def manifest(self, metrics: Mapping[str, Any]) -> dict:
         """What the tuned file says about itself."""
-        arch = self.config.Arch
-        return {
-            "tuning": [{"name": type(m).__name__, **m.options} for m in self.adaptation.methods],
-            "backbone": {"name": arch.name, "options": arch.options, "digest": self.adaptation.backbone_digest},
-            "head": arch.head, "preprocess": preprocess(self.config), "classes": self.classes,
-            "metrics": dict(metrics)}
+        return manifest_of(self.config, self.adaptation, self.classes, metrics)
 
     def save(self, path: Path, metrics: Mapping[str, Any]) -> None:
         """Write the tuned state."""
         weights.save_adapter(path, self.adaptation.state(), self.manifest(metrics))
 
-    def load(self, path: str | Path) -> dict:
-        """Load a tuned file; returns its manifest.
+    def load(self, path: str | Path, head: bool = True) -> dict:
+        """Load a tuned file; returns its manifest. Without its `head`, it may be of other classes.
 
         Raises:
             ConfigError, TuningError, WeightsError: when the file is not there, or was trained with another
@@ -136,21 +130,18 @@ class TunedModel:
             raise ConfigError(f"Global.pretrained_model {path} does not exist. Give a tuned file, such as "
                               "output/.../best_model.safetensors")
         tensors, manifest = weights.load_adapter(path)
-        own = self.manifest({})
-        for what, section, fix in (
-                ("tuning", "Tuning", "use the Tuning section of the run (its config.yaml)"),
-                ("preprocess", "preprocessing", "use its transform_ops in DataLoader.Eval.dataset"),
-                ("classes", "classes", "use the data set it was trained for")):
-            if manifest.get(what) is not None and _differ(what, manifest[what], own[what]):
-                raise ConfigError(f"{path} was trained with other {section}: the file has "
-                                  f"{_brief(manifest[what])}, the config {_brief(own[what])}: {fix}")
-        theirs, ours = manifest.get("backbone") or {}, own["backbone"]
-        frozen = any(p.stop_gradient for p in self.adaptation.network.parameters())  # else the file holds it all
-        if frozen and theirs.get("digest") and theirs["digest"] != ours["digest"]:
-            raise ConfigError(
-                f"{path} was trained on another backbone: {theirs.get('name')} with weights "
-                f"{theirs['digest'][:12]}, the config has {ours['name']} with weights {ours['digest'][:12]}: "
-                "set Arch.name and Arch.pretrained to those of the run (its config.yaml)")
+        wanted = self.manifest({})
+        if all(not p.stop_gradient for p in self.adaptation.network.parameters()):
+            del wanted["backbone"]["digest"]  # the file holds the whole network
+        if not head:
+            for section in ("classes", "head", "task"):
+                wanted.pop(section, None)
+            anew = {n: a for n, a in self.adaptation.state().items() if self.adaptation.anatomy.answers(n)}
+            tensors = {n: a for n, a in tensors.items() if not self.adaptation.anatomy.answers(n)}
+            self.notes.append(f"Global.pretrained_head: False: {len(tensors)} tensors are those of {path}, the head "
+                              f"starts anew: {weights.compact(anew)}")
+            tensors.update(anew)
+        check_fits(path, manifest, wanted)
         self.adaptation.load_state(tensors)
         return manifest
 
@@ -177,7 +168,7 @@ def tuned_model(config: Config, classes: list[str]) -> TunedModel:
         LOGGER.warning("the frozen network has random weights: set Arch.pretrained (True for those that ship)")
     built.notes.append(f"attention: {attention_kernel()}")
     if config.Global.pretrained_model:
-        built.load(config.Global.pretrained_model)
+        built.load(config.Global.pretrained_model, config.Global.pretrained_head)
     _store_frozen(built, config.Arch.frozen_dtype)
     return built
 
@@ -212,8 +203,8 @@ def _recompute(built: TunedModel) -> None:
 def class_names(config: Config) -> list[str]:
     """The classes a network answers with: those in the tuned file, else those of the evaluation data."""
     path = config.Global.pretrained_model
-    if path and Path(path).is_file():
-        classes = weights.load_adapter(path)[1].get("classes")
+    if path and Path(path).is_file() and config.Global.pretrained_head:
+        classes = weights.read_manifest(path).get("classes")
         if classes:
             return classes
     return dataset(config.DataLoader.Eval, "test", config.Global.seed).classes
@@ -321,26 +312,6 @@ def entries(choices: Mapping[str, Callable], given: list, where: str) -> list:
         (name, options), = entry.items()
         built.append(construct(choices, {"name": name, **(options or {})}, f"{where}.{i}"))
     return built
-
-
-def preprocess(config: Config) -> list:
-    """What the network sees of a test image: the evaluation transforms that change pixels."""
-    ops = config.DataLoader.Eval.dataset.get("transform_ops") or []
-    return [op for op in ops if next(iter(op), None) not in _NEUTRAL_OPS]
-
-
-def _differ(what: str, theirs: Any, ours: Any) -> bool:
-    """Whether a file's manifest speaks against the config.
-
-    Rates that only act in training may differ, and a file converted from the authors' code does not know
-    every option.
-    """
-    if what != "tuning":
-        return theirs != ours
-    if [method["name"] for method in theirs] != [method["name"] for method in ours]:
-        return True
-    return any(value != own[key] for method, own in zip(theirs, ours) for key, value in method.items()
-               if key not in ("dropout", "drop_path") and key in own)
 
 
 def _brief(value: Any, most: int = 160) -> str:

@@ -25,7 +25,8 @@ from .errors import ConfigError, UserError, choose
 class Global:
     """What belongs to the run.
 
-    `pretrained_model` is a tuned file to start from or evaluate; `checkpoints` a run's `latest` to resume.
+    `pretrained_model` is a tuned file to start from or evaluate; with `pretrained_head: false` its head is left out, so
+    that it may be of other classes. `checkpoints` is a run's `latest` to resume.
     `device` is auto, cpu, gpu or gpu:N. `update_freq` batches make one step. `eval_interval` and
     `save_interval` are in epochs (0: only after the last). `output_dir` gets one fresh folder per run.
     `recompute` keeps only each block's input and runs its forward again in the backward: less memory, more time.
@@ -45,6 +46,7 @@ class Global:
     use_visualdl: bool = True
     recompute: bool = False
     pretrained_model: Optional[str] = None
+    pretrained_head: bool = True
     checkpoints: Optional[str] = None
     cache_features: Union[bool, str] = "auto"
     feature_cache: Optional[str] = None

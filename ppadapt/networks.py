@@ -1,28 +1,24 @@
-"""A network by name, one of ours or of PaddleClas's, with its pretrained weights."""
+"""A network by name with its pretrained weights: what the converter refuses is refused, what is left out is said."""
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import Any, Iterable, Optional
 
 from paddle import nn
 
-from . import assets, weights
+from . import weights
 from .config import construct
 from .errors import ConfigError, choose
+from .models.catalogue import NETWORKS, Entry
 from .models.paddleclas import families
-from .models.vit import VITS
-
-# What a network of PaddleClas computes when it is built and its files hold as well.
-_COMPUTED = ("*relative_position_index", "*relative_coords_table", "*attn_mask")
 
 
 def network(name: str, pretrained: Any = None, class_num: int = 0, **options: Any) -> nn.Layer:
     """A network by name, with its weights.
 
     Args:
-        name: one of `models.vit.VITS` or of PaddleClas's transformers (docs/backbones.md); ours win where both
-            have a name.
+        name: one of `models.catalogue.NETWORKS`: ours, PaddleClas's (docs/backbones.md) or your own.
         pretrained: a path; True for the weights that ship or that PaddleClas downloads; None for random ones.
         class_num: 0 leaves the classifier out, and the file's, if any, is not taken.
         options: of the constructor, such as `img_size`.
@@ -38,78 +34,106 @@ vit = network  # its name while all networks were ViTs
 
 def network_and_report(name: str, pretrained: Any, class_num: int,
                        **options: Any) -> tuple[nn.Layer, Optional[weights.Report]]:
-    """The network and the report of loading its weights, None for random ones."""
-    family = None if name in VITS else _family(name)
-    if family is None:
-        net = construct(VITS, {"name": name, **options}, "Arch", class_num=class_num)
-    else:
-        from .models.paddleclas import zoo  # imports paddleclas, which takes seconds and is not everywhere
+    """The network and the report of loading its weights, None for random ones.
 
-        net = zoo.build(family, name, class_num, **options)
+    The network's `built_as` is {"name", "family", "options": every option of its constructor}, plain data.
+    """
+    entry = entry_of(name)
+    net = construct({name: entry.build}, {"name": name, **options}, "Arch", class_num=class_num)
+    net.built_as = {"name": name, "family": entry.family, "options": {**entry.defaults(), **options}}
     if pretrained in (None, False):
         return net, None
-    if pretrained is True:
-        path = assets.pretrained(name) if family is None else zoo.download(family, name)
-    else:
-        path = Path(pretrained)
-    if not path.is_file():
+    path = _published(name, entry) if pretrained is True else Path(pretrained)
+    if not path.exists():
         raise ConfigError(f"Arch.pretrained {path} does not exist. Give the path of a weight file (.pdparams, .pth, "
                           ".safetensors, .npz), True for the weights that ship or that PaddleClas has, or null for "
                           "random ones")
-    new = () if class_num else ("head.*",)
-    return net, load_vit(net, path, new) if family is None else load_zoo(net, family, path, new)
+    return net, load(net, entry, path, () if class_num else (f"{entry.anatomy.head}.*",))
 
 
-def load_vit(net: nn.Layer, path: Path, new: tuple[str, ...] = ()) -> weights.Report:
-    """Put a weight file of any known layout into one of our networks.
+def entry_of(name: str) -> Entry:
+    """The catalogue's entry. Raises ConfigError with the nearest name, or why a network of PaddleClas is left out."""
+    if name in NETWORKS:
+        return NETWORKS[name]
+    ours = [known for known, entry in NETWORKS.items() if not entry.family.startswith("PaddleClas ")]
+    titles = "; ".join(family.title for family in families.FAMILIES)
+    listed = f"{', '.join(ours)}, or a name of docs/backbones.md, PaddleClas's: {titles}"
+    why = families.why_left_out(name)
+    if why:
+        raise ConfigError(f"Arch.name {name} of PaddleClas is not supported: {why}. Choose from: {listed}")
+    raise ConfigError(choose("Arch.name", name, NETWORKS, listed))
 
-    `new` are patterns of names that start anew. A missing `fc_norm` is new too: a network that was pretrained
-    with a class token has none (the authors train it silently; here the report says so).
+
+def shipped(name: str) -> Optional[Path]:
+    """The file in the package that `pretrained=True` takes; None where none ships."""
+    return NETWORKS[name].shipped if name in NETWORKS else None
+
+
+def _published(name: str, entry: Entry) -> Path:
+    """The file that `pretrained=True` means. Raises ConfigError where there is none."""
+    if entry.shipped:
+        return entry.shipped
+    if entry.download:
+        return entry.download()
+    raise ConfigError(f"Arch.pretrained: True: no weights of {name} ship with ppadapt (there are: "
+                      f"{', '.join(known for known, one in NETWORKS.items() if one.shipped)}). Give the path of a "
+                      "file; tools/convert_weights.py makes one from a published checkpoint")
+
+
+def load(net: nn.Layer, entry: Entry, path: Path, new: tuple[str, ...] = ()) -> weights.Report:
+    """Put a weight file into a network of the catalogue.
+
+    It goes through the network's converter; files of Paddle may hold the network's own names (`Entry.own_names`).
+
+    Args:
+        new: patterns of names that start anew. A missing `fc_norm` is new too: a network that was pretrained with a
+            class token has none (AdaptFormer's authors train it silently; here the report says so).
 
     Raises:
-        weights.WeightsError: when anything else is missing, unexpected or of another shape.
+        weights.WeightsError: when anything else is missing, unexpected, of another shape, not finite or no float.
     """
-    tensors = weights.load_weights(path).tensors
-    parameters = dict(net.named_parameters())
-    new = (*new, *(n for n in parameters if n.startswith("fc_norm.") and n not in tensors))
-    return _fill(parameters, tensors, new, path)
-
-
-def load_zoo(net: nn.Layer, family: families.Family, path: Path, new: tuple[str, ...] = ()) -> weights.Report:
-    """Put a weight file into a network of PaddleClas: its own `.pdparams`, or any that converts to its names.
-
-    Raises:
-        weights.WeightsError: when anything that is not `new` is missing, unexpected or of another shape. A
-            `.pdparams` may hold layers that the classifier does not have; the report names them.
-    """
-    raw = weights.read_file(path)
-    own = raw.format == "paddle"
-    tensors = raw.tensors if own else weights.to_ours(raw).tensors
-    ignored = (*_COMPUTED, *family.unused)
-    state = {n: t for n, t in net.state_dict().items() if not any(fnmatchcase(n, pattern) for pattern in ignored)}
-    twins = tuple(f"{twin}.*" for twin in family.anatomy.head_twins if new)
-    return _fill(state, tensors, (*new, *twins, *ignored), path, more_layers=own)
-
-
-def _fill(state: Mapping[str, Any], tensors: Mapping[str, Any], new: tuple[str, ...], path: Path,
-          more_layers: bool = False) -> weights.Report:
-    """`more_layers`: the file may have layers that the network does not; never more of one that it has."""
-    arrays, report = weights.match(tensors, {n: tuple(t.shape) for n, t in state.items()}, new=new, file=str(path))
-    layers = {n.rpartition(".")[0] for n in state if "." in n}
-    report.raise_if_incomplete(more_layers and not any(n.rpartition(".")[0] in layers for n in report.unexpected))
+    converted = _under_its_names(net, entry, path)
+    converted.raise_if_incomplete()
+    state = {n: t for n, t in net.state_dict().items() if not _is_one_of(n, entry.ignored)}
+    tensors, dropped = dict(converted.tensors), dict(converted.dropped)
+    if any(n.startswith("fc_norm.") for n in state) and not any(n.startswith("fc_norm.") for n in tensors):
+        new = (*new, "fc_norm.*")
+        for name in [n for n in tensors if n.startswith("norm.") and n not in state]:
+            dropped[name] = "the norm of the class token; the mean of the patches has fc_norm in its place, a new one"
+            del tensors[name]
+    twins = tuple(f"{twin}.*" for twin in entry.anatomy.head_twins if new)
+    arrays, report = weights.match(tensors, {n: tuple(t.shape) for n, t in state.items()},
+                                   new=(*new, *twins), file=str(path))
+    report.dropped, report.skipped = dropped, dict(converted.skipped)
+    if weights.KEY in converted.extras and report.missing:
+        raise weights.WeightsError(f"{path} is a tuned file, without the network that it was trained on: give that as "
+                                   "Arch.pretrained and this as Global.pretrained_model")
+    report.raise_if_incomplete()
     for name, array in arrays.items():
         state[name].set_value(array)
     return report
 
 
-def _family(name: str) -> families.Family:
-    """The family of PaddleClas that a name is of. Raises ConfigError with the nearest name, or why it is left out."""
-    family = families.family_of(name)
-    if family is not None:
-        return family
-    titles = "; ".join(family.title for family in families.FAMILIES)
-    listed = f"{', '.join(VITS)}, or a name of docs/backbones.md, PaddleClas's: {titles}"
-    why = families.why_left_out(name)
-    if why:
-        raise ConfigError(f"Arch.name {name} of PaddleClas is not supported: {why}. Choose from: {listed}")
-    raise ConfigError(choose("Arch.name", name, (*VITS, *families.names()), listed))
+def _under_its_names(net: nn.Layer, entry: Entry, path: Path) -> weights.Converted:
+    """The file's tensors under the network's names."""
+    if not entry.own_names and entry.convert is None:
+        return weights.load_weights(path)
+    raw = weights.read_file(path)
+    if not entry.own_names or raw.format != "paddle":
+        return (entry.convert or weights.to_ours)(raw)
+    state = net.state_dict()
+    layers = {name.rpartition(".")[0] for name in state if "." in name}
+    dropped = {}
+    for name in raw.tensors:
+        if _is_one_of(name, entry.ignored):
+            dropped[name] = "computed by the network itself, or not used by it"
+        elif not (name in state or name.rpartition(".")[0] in layers or entry.anatomy.is_head(name)
+                  or _is_one_of(name, (f"{entry.anatomy.blocks}.*",))):
+            # A decoder, a mask token. What is missing in a layer or a block of the network would be another network.
+            dropped[name] = "of a layer that the classifier does not have"
+    return weights.Converted({n: t for n, t in raw.tensors.items() if n not in dropped}, "paddle", raw.path,
+                             dropped=dropped, extras=dict(raw.extras), skipped=dict(raw.skipped))
+
+
+def _is_one_of(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -10,12 +10,13 @@ GROUND = {"errors", "cpu", "files", "log", "paddle_compat", "version"}
 # Room (a folder or a file of the package) -> the rooms it may import, beside the ground floor.
 ALLOWED = {
     **{room: set() for room in ("models", "weights", "data", "engine")},
-    "config": set(), "assets": set(),
+    "config": set(),
     "tuning": {"models", "weights"},
-    "networks": {"assets", "config", "models", "weights"},
-    "build": {"config", "data", "engine", "models", "networks", "tuning", "weights"},
+    "networks": {"config", "models", "weights"},
+    "manifests": {"config", "data", "models", "tuning", "weights"},
+    "build": {"config", "data", "engine", "manifests", "models", "networks", "tuning", "weights"},
     "serve": {"build", "config", "data", "engine", "models", "tuning"},
-    "runs": {"assets", "build", "config", "data", "engine", "serve", "tuning", "weights"},
+    "runs": {"build", "config", "data", "engine", "networks", "serve", "tuning", "weights"},
     "errors": set(), "cpu": set(), "paddle_compat": set(), "version": set(), "files": {"errors"}, "log": {"errors"},
     "__init__": {"cpu", "version"},
 }

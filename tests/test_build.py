@@ -9,7 +9,7 @@ import paddle
 import pytest
 
 import ppadapt
-from ppadapt import assets, build, config, weights
+from ppadapt import build, catalogue, config, weights
 from ppadapt.errors import UserError
 from ppadapt.models.vit import VITS
 from ppadapt.tuning import METHODS
@@ -62,7 +62,7 @@ def test_the_shipped_network_knows_cifar100(golden_dir):
 
 def test_the_shipped_file_is_small():
     assert ppadapt.__path__ and (Path(ppadapt.__path__[0]) / "assets").is_dir()
-    assert assets.pretrained("vit_micro_patch4_32").stat().st_size < 5.6e6
+    assert catalogue.NETWORKS["vit_micro_patch4_32"].shipped.stat().st_size < 5.6e6
     with pytest.raises(UserError, match="no weights of vit_base_patch16 ship"):
         ppadapt.vit("vit_base_patch16", pretrained=True)
 

@@ -182,17 +182,13 @@ def main(argv=None) -> int:
         base = W.load_weights(args.base) if args.base else None
         for part in filter(None, (done, base)):
             report(part, say)
-            if not part.complete:
-                print(f"{part.path}: {len(part.missing)} missing and {len(part.unexpected)} unexpected "
-                      "names; nothing was written",
-                      file=sys.stderr)
-                return 1
+            part.raise_if_incomplete()
         if args.to == "torch":
             write_authors(args, done, base, say)
         else:
             write_paddle(args, done, say)
     except (W.WeightsError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}; nothing was written", file=sys.stderr)
         return 1
     say("output", f"{args.output}, {os.path.getsize(args.output) / 1e6:.2f} MB, "
                   f"{time.perf_counter() - begun:.1f} s")

@@ -9,7 +9,7 @@ from .datasets import DATASETS
 from .decode import decode_image
 from .errors import BrokenImageError, DataError
 from .loader import Loader, build_loader
-from .transforms import TRANSFORMS, Compose, build_transforms
+from .transforms import TRANSFORMS, Compose, build_transforms, describe_transforms
 
 __all__ = ["BATCH_TRANSFORMS", "DATASETS", "TRANSFORMS", "BrokenImageError", "Compose", "DataError",
-           "Dataset", "Loader", "build_loader", "build_transforms", "decode_image"]
+           "Dataset", "Loader", "build_loader", "build_transforms", "decode_image", "describe_transforms"]

@@ -44,7 +44,8 @@ class Resizer:
         name = interpolation or ("bilinear" if table is _CV2 else "bicubic")
         if str(name).lower() not in table:
             raise DataError(choose(f"{owner}.interpolation", interpolation, table))
-        self.filter = table[str(name).lower()]
+        self.name, self.backend = str(name).lower(), str(backend).lower()
+        self.filter = table[self.name]
         self.sample = table is _CV2 and self.filter in (Image.Resampling.NEAREST, Image.Resampling.BILINEAR)
 
     def __call__(self, image: np.ndarray, size: tuple[int, int],
@@ -81,6 +82,7 @@ class ResizeImage:
         self.short = pair(resize_short, "ResizeImage.resize_short")[0] if resize_short else None
         self.size = None if self.short else pair(size, "ResizeImage.size")
         self.resize = Resizer(interpolation, backend, "ResizeImage")
+        self.interpolation, self.backend = self.resize.name, self.resize.backend
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
         if self.size:

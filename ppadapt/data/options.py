@@ -70,3 +70,16 @@ def build_op(entry: dict | str, table: dict[str, type], family: str) -> object:
         if signature.parameters[option].default is inspect.Parameter.empty and option not in (options or {}):
             raise DataError(f"{name} needs {option}: add it to its options ({', '.join(known)}).")
     return table[name](**(options or {}))
+
+
+def described(op: object, given: dict | None) -> dict:
+    """Every option of an operator as plain data: as the operator holds it, else as it was given, else its default."""
+    return {name: _plain(getattr(op, name, (given or {}).get(name, p.default)))
+            for name, p in inspect.signature(type(op)).parameters.items()
+            if p.kind is p.POSITIONAL_OR_KEYWORD}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [_plain(part) for part in value]
+    return float(str(value)) if isinstance(value, np.floating) else value  # 0.485, not 0.48500001430511475

@@ -15,7 +15,7 @@ from .augment import AutoAugment, ColorJitter, RandAugment, RandomErasing
 from .decode import decode_image
 from .errors import DataError, choose
 from .geometry import CropImage, Pad, RandCropImage, RandCropImageV2, RandFlipImage, RandomResizedCrop, ResizeImage
-from .options import build_op, number
+from .options import build_op, described, number
 
 
 class DecodeImage:
@@ -130,3 +130,12 @@ def build_transforms(ops: Sequence[dict] | None) -> Compose:
     if ops is not None and not isinstance(ops, (list, tuple)):
         raise DataError(f"transform_ops is {ops!r}: give a list of '- Name: {{option: value}}'.")
     return Compose([build_op(entry, TRANSFORMS, "Transform") for entry in ops or ()])
+
+
+def describe_transforms(ops: Sequence[dict]) -> list[dict]:
+    """The same operators with every option at its value, as plain data: [{"CropImage": {"size": [224, 224]}}].
+
+    Two lists that compute the same by default, in quotients or with one number for two, are equal then.
+    """
+    return [{type(op).__name__: described(op, next(iter(entry.values())) if isinstance(entry, dict) else None)}
+            for entry, op in zip(ops, build_transforms(ops).ops)]

@@ -12,10 +12,11 @@ import json
 from pathlib import Path
 from typing import Any, Optional
 
-from .. import assets, build, files
+from .. import build, files
 from .. import config as configs
 from ..config import Config
 from ..errors import ConfigError, UserError
+from ..networks import shipped
 
 # What changes no result: where, with what output, on what device and by how many workers.
 _GLOBAL = ("device", "output_dir", "save_interval", "print_batch_step", "use_visualdl", "checkpoints",
@@ -41,8 +42,8 @@ class Identity:
         return {"config": essential(tree), "data": data}
 
     def _weights(self, given: Any, arch: str) -> Any:
-        if given is True and arch in assets.PRETRAINED:
-            given = assets.pretrained(arch)
+        if given is True:
+            given = shipped(arch) or given
         if isinstance(given, bool) or given is None or not Path(given).is_file():
             return given  # a missing file is reported where it is used
         return self._once(f"weights {Path(given).resolve()}", lambda: "sha256:" + _file_digest(Path(given)))

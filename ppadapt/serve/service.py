@@ -150,7 +150,8 @@ def _load(folder: Path, backend: Optional[str], precision: str, device: str) -> 
 
 def need_something_tuned(config: Config) -> None:
     """Raises ConfigError where the head would be random."""
-    if not config.Global.pretrained_model and config.Arch.head != build.KEEP_HEAD:
+    tuned = config.Global.pretrained_model and config.Global.pretrained_head
+    if not tuned and config.Arch.head != build.KEEP_HEAD:
         raise ConfigError("the head is not trained: give a tuned file with -o Global.pretrained_model=output/.../"
                           f"best_model.safetensors, or Arch.head: {build.KEEP_HEAD} for the network's own classifier")
 

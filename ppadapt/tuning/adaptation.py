@@ -18,7 +18,7 @@ from paddle import nn
 
 from ..cpu import keep_small_apart
 from ..models.anatomy import Anatomy, find
-from ..models.paddleclas.families import anatomy_of
+from ..models.catalogue import anatomy_of
 from ..paddle_compat import RUNNING_STATISTICS, AnyBatchNorm, name_of
 from ..weights import digest
 from .frozen.layers import prepare_frozen, store_frozen

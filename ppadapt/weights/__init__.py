@@ -6,23 +6,24 @@
 """
 
 from .authors import infer_name, infer_tuning, split_tuned, to_authors
-from .checksum import check_finite, digest, verify
+from .checksum import check_finite, check_weights, digest, verify
 from .convert import Converted, is_tuned, to_ours
 from .errors import UnsafeCheckpointError, WeightsError
-from .fill import Report, compact, match
+from .fill import Report, match
 from .formats.paddle_file import save_pdparams
 from .formats.safetensors_file import save_safetensors
 from .formats.torch_write import write_torch
 from .manifest import Comparison, Difference, MismatchError, compare
+from .names import compact
 from .once import load_weights, read_file, reading_once
 from .pos_embed import resize_pos_embed
 from .raw import RawCheckpoint
-from .tuned_file import load_adapter, read_manifest, save_adapter
+from .tuned_file import KEY, load_adapter, read_manifest, save_adapter
 
 __all__ = [
-    "Comparison", "Converted", "Difference", "MismatchError", "RawCheckpoint", "Report", "UnsafeCheckpointError",
-    "WeightsError", "check_finite", "compact", "compare", "digest", "infer_name", "infer_tuning", "is_tuned",
-    "load_adapter", "load_weights", "match", "read_file", "read_manifest", "reading_once", "resize_pos_embed",
-    "save_adapter", "save_pdparams", "save_safetensors", "split_tuned", "to_authors", "to_ours", "verify",
-    "write_torch",
+    "KEY", "Comparison", "Converted", "Difference", "MismatchError", "RawCheckpoint", "Report",
+    "UnsafeCheckpointError", "WeightsError", "check_finite", "check_weights", "compact", "compare", "digest",
+    "infer_name", "infer_tuning", "is_tuned", "load_adapter", "load_weights", "match", "read_file", "read_manifest",
+    "reading_once", "resize_pos_embed", "save_adapter", "save_pdparams", "save_safetensors", "split_tuned",
+    "to_authors", "to_ours", "verify", "write_torch",
 ]

@@ -1,4 +1,4 @@
-"""What tensors are, in one number: a network's name beyond its name, and proof that a file is whole."""
+"""What tensors are, in one number: a network's name beyond its name, and proof that a file is whole and of numbers."""
 
 from __future__ import annotations
 
@@ -51,6 +51,17 @@ def check_finite(tensors: Mapping[str, np.ndarray], path: str | os.PathLike) -> 
         more = f" and {len(bad) - 4} more" if len(bad) > 4 else ""
         raise WeightsError(f"{path} holds values that no network computes with: {', '.join(bad[:4])}{more}. Its "
                            "training diverged, or the file is damaged: get another")
+
+
+def check_weights(tensors: Mapping[str, np.ndarray], path: str | os.PathLike) -> None:
+    """As `check_finite`, and raises WeightsError for tensors that are no floats: quantised, boolean, complex."""
+    types = {name: np.asarray(array).dtype for name, array in tensors.items()}
+    bad = [f"{name} ({dtype})" for name, dtype in types.items() if dtype.kind != "f"]
+    if bad:
+        more = f" and {len(bad) - 4} more" if len(bad) > 4 else ""
+        raise WeightsError(f"{path} holds tensors that are no weights of float type: {', '.join(bad[:4])}{more}. A "
+                           "quantised network is not computed here: give the file in float32, float16 or bfloat16")
+    check_finite(tensors, path)
 
 
 def _finite(array: np.ndarray) -> bool:

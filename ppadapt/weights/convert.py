@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from .checksum import check_weights
 from .errors import WeightsError
 from .layouts import LAYOUTS, TUNED, drop_reason, linear, recognise, same, stored_as_torch, strip_prefix
+from .names import compact
 from .raw import RawCheckpoint
 
 BLOCK_LAYERS = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
@@ -42,6 +44,23 @@ class Converted:
     def complete(self) -> bool:
         """True when every name of the file and of the network is accounted for."""
         return not self.unexpected and not self.missing
+
+    def raise_if_incomplete(self) -> None:
+        """Raises WeightsError naming what the file has and no rule is for, what it lacks, and what is no weight.
+
+        The converter and loading both ask this, so that what one refuses the other does not let pass.
+        """
+        faults = []
+        if self.unexpected:
+            faults.append(f"has {len(self.unexpected)} tensors that a ViT of this layout ({self.layout}) does not "
+                          f"compute with: {compact(self.unexpected)}")
+        if self.missing:
+            faults.append(f"lacks {len(self.missing)} tensors: {compact(self.missing)}")
+        if faults:
+            raise WeightsError(f"{self.path} {'; it '.join(faults)}. Without them it would be another network: give "
+                               "the file of a plain ViT, or add the network and its converter to "
+                               "ppadapt.catalogue.NETWORKS")
+        check_weights(self.tensors, self.path)
 
 
 def is_tuned(name: str) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -11,29 +10,10 @@ import numpy as np
 
 from .checksum import digest
 from .errors import WeightsError
+from .names import by_reason, compact
 from .pos_embed import grid_of, resize_pos_embed
 
 Shape = tuple[int, ...]
-
-
-def compact(names: Iterable[str], limit: int = 6) -> str:
-    """'blocks.0-11.norm1.weight, head.bias': the block numbers of equal names are joined."""
-    groups: dict[str, list[int]] = {}
-    for name in names:
-        found = re.match(r"(.*?blocks\.)(\d+)(\..*)", name)
-        key = f"{found.group(1)}*{found.group(3)}" if found else name
-        groups.setdefault(key, []).extend([int(found.group(2))] if found else [])
-    shown = []
-    for key, numbers in list(groups.items())[:limit]:
-        shown.append(key.replace("*", _ranges(sorted(set(numbers))), 1) if numbers else key)
-    rest = len(groups) - limit
-    return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _ranges(numbers: list[int]) -> str:
-    if numbers == list(range(numbers[0], numbers[-1] + 1)):
-        return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
-    return "{" + ",".join(map(str, numbers)) + "}"
 
 
 @dataclass
@@ -42,6 +22,7 @@ class Report:
 
     `new`: declared new by the caller, so left as initialised: absent from the file, of another shape in it
     (then listed in `not_taken`, as are the file's tensors of such names that the network lacks).
+    `dropped`: what the converter left out of the file's tensors, name -> reason; `skipped`: what was not read at all.
     `digest`: of the tensors as they go into the network.
     """
 
@@ -53,6 +34,8 @@ class Report:
     shape_mismatch: list[tuple[str, Shape, Shape]] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
     not_taken: list[str] = field(default_factory=list)
+    dropped: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
     digest: str = ""
 
     def __str__(self) -> str:
@@ -64,16 +47,18 @@ class Report:
         for title, names in groups.items():
             if names:
                 rows.append(f"  {title} {len(names)}: {compact(names)}")
+        rows += [f"  dropped {line}" for line in by_reason(self.dropped)]
+        rows += [f"  not read {line}" for line in by_reason(self.skipped)]
         return "\n".join(rows)
 
-    def raise_if_incomplete(self, unexpected_ok: bool = False) -> None:
+    def raise_if_incomplete(self) -> None:
         """Raises WeightsError unless every tensor of the network and of the file is accounted for."""
         faults = []
         if self.missing:
             faults.append(f"lacks {compact(self.missing)}")
         if self.shape_mismatch:
             faults.append(f"has other shapes: {compact(_shapes(self.shape_mismatch))}")
-        if self.unexpected and not unexpected_ok:
+        if self.unexpected:
             faults.append(f"has {compact(self.unexpected)}, which the network does not")
         if faults:
             raise WeightsError(f"{self.file or 'the weights'} does not fit the network: it "

@@ -94,45 +94,53 @@ class Comparison:
 
 
 def compare(manifest: Mapping[str, Any], wanted: Mapping[str, Any],
-            defaults: Mapping[str, Any] | None = None) -> Comparison:
+            filled: Mapping[str, Any] | None = None) -> Comparison:
     """A tuned file's manifest against what it is to be used with.
 
     Args:
         manifest: of the file, as `parse_manifest` gives it.
         wanted: a manifest of the same form. Sections that it lacks are not compared.
-        defaults: fact -> the value that an option had before files recorded it ({"Tuning.scale": 0.1}).
+        filled: the file's manifest with what it leaves out at its defaults, by one who knows them. A default is
+            compared like what the file says, and warned of where it fits.
 
-    Facts that only one side has: one that the file does not say counts as its default, and is warned of where
-    that fits or there is none; one that only the file has is a difference, for nobody here knows what it does.
+    A fact that only `wanted` has is warned of; one that only the file has is a difference, for nobody here knows it.
     """
-    theirs, ours, result = dict(_facts(manifest)), dict(_facts(wanted)), Comparison()
-    unsaid = []
+    said, ours = dict(_facts(manifest)), dict(_facts(wanted))
+    theirs, result = said if filled is None else dict(_facts(filled)), Comparison()
+    unsaid, assumed = [], []
     for what, value in ours.items():
-        names = f"{what.partition('.')[0]}.name"  # options of other methods or operators cannot be compared
-        if what != names and theirs.get(names, ours.get(names)) != ours.get(names):
+        if _of_another(what, theirs, ours):
             continue
-        said = theirs.get(what, (defaults or {}).get(what))
         if what not in theirs:
-            unsaid.append(what if said is None else f"{what} (taken as {_brief(said)})")
-        if said is None or said == value:
-            continue
-        if what in ROUNDING:
-            result.warnings.append(f"trained with {what} {said}, used with {value}: answers differ in last digits")
+            unsaid.append(what)
+        elif theirs[what] == value:
+            assumed += [] if what in said else [f"{what} {_brief(value)}"]
+        elif what in ROUNDING:
+            result.warnings.append(f"trained with {what} {theirs[what]}, used with {value}: answers differ in last "
+                                   "digits")
         else:
-            result.differences.append(Difference(what, said if what in theirs else f"{said} (its default)", value))
-    asked = {what.partition(".")[0] for what in ours}
-    differing = {difference.what for difference in result.differences}
+            known = theirs[what] if what in said else f"{_brief(theirs[what])} (its default)"
+            result.differences.append(Difference(what, known, value))
+    sections = {what.partition(".")[0] for what in ours}
     for what, value in theirs.items():
-        section = what.partition(".")[0]
-        if section in asked and what not in ours and f"{section}.name" not in differing:
+        if what not in ours and what.partition(".")[0] in sections and not _of_another(what, theirs, ours):
             result.differences.append(Difference(what, value, None))
     if unsaid:
-        result.warnings.append("the file does not say, so that it could not be checked: " + ", ".join(unsaid))
+        result.warnings.append(f"the file does not say, so that it could not be checked: {', '.join(unsaid)}")
+    if assumed:
+        result.warnings.append(f"the file does not say, so that defaults were taken: {', '.join(assumed)}")
     return result
+
+
+def _of_another(what: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Whether a fact is an option of methods or operators that differ in name: that is said, and enough."""
+    names = f"{what.partition('.')[0]}.name"
+    return what != names and names in theirs and names in ours and theirs[names] != ours[names]
 
 
 def _facts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Fact by fact what a manifest says that changes an answer: ("Tuning.scale", 0.1). None is not said."""
+    manifest = json.loads(json.dumps(manifest, default=str))  # tuples are lists in a file
     yield from _named("Tuning", manifest.get("tuning"))
     backbone = manifest.get("backbone") or {}
     beside = {"head": manifest.get("head"), **{key: backbone.get(key) for key in ("family", "frozen_dtype")}}

@@ -23,9 +23,9 @@ def changed(section, **values):
     return {**MANIFEST, section: {**MANIFEST[section], **values}}
 
 
-def refusal(manifest, wanted=MANIFEST, defaults=None):
+def refusal(manifest, wanted=MANIFEST, filled=None):
     with pytest.raises(MismatchError) as error:
-        compare(manifest, wanted, defaults).raise_if_different("a.safetensors")
+        compare(manifest, wanted, filled).raise_if_different("a.safetensors")
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -83,11 +83,13 @@ def test_a_number_type_is_said_and_not_refused():
 def test_what_a_file_does_not_say_is_named():
     old = {**MANIFEST, "backbone": {"name": "vit", "digest": "a" * 64, "options": {}},
            "tuning": [{"name": "AdaptFormer", "bottleneck": 4}], "preprocess": MANIFEST["preprocess"][1:]}
-    found = compare(old, MANIFEST, {"Tuning.scale": 0.1, "Arch.num_heads": 3})
+    filled = {**old, "tuning": [TUNING], "backbone": {**old["backbone"], "options": {"num_heads": 3}}}
+    found = compare(old, MANIFEST, filled)
     assert not found.differences and found.warnings == [
-        "the file does not say, so that it could not be checked: Tuning.scale (taken as 0.1), Arch.family, "
-        "Arch.frozen_dtype, Arch.num_heads (taken as 3), Arch.epsilon, preprocessing.colour order"]
-    text = refusal(old, {**MANIFEST, "tuning": [{**TUNING, "scale": 0.5}]}, {"Tuning.scale": 0.1})
+        "the file does not say, so that it could not be checked: Arch.family, Arch.frozen_dtype, Arch.epsilon, "
+        "preprocessing.colour order",
+        "the file does not say, so that defaults were taken: Tuning.scale 0.1, Arch.num_heads 3"]
+    text = refusal(old, {**MANIFEST, "tuning": [{**TUNING, "scale": 0.5}]}, filled)
     assert "other Tuning (scale: 0.1 (its default) in the file, 0.5 here)" in text
 
 

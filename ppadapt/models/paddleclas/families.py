@@ -145,15 +145,8 @@ LEFT_OUT = {
        for size in ("tiny", "small", "base")},
 }
 
-
-def names() -> list[str]:
-    """What `Arch.name` accepts beside our own networks."""
-    return [name for family in FAMILIES for name in family.names]
-
-
-def family_of(name: str) -> Family | None:
-    """The family of a name, or None."""
-    return next((family for family in FAMILIES if name in family.names), None)
+# What a network computes when it is built and its files hold as well.
+COMPUTED = ("*relative_position_index", "*relative_coords_table", "*attn_mask")
 
 
 def why_left_out(name: str) -> str | None:
@@ -161,15 +154,10 @@ def why_left_out(name: str) -> str | None:
     return next((why for start, why in LEFT_OUT.items() if name.startswith(start)), None)
 
 
-def anatomy_of(network: nn.Layer) -> Anatomy:
-    """Where a network keeps its parts: known for PaddleClas's families, else that of a plain ViT."""
-    for layer in type(network).__mro__:
-        module = layer.__module__.partition("@")[0]
-        for family in FAMILIES:
-            if module.endswith(f"ppcls.arch.backbone.{family.module}") and layer.__name__ == family.layer \
-                    and (not family.kinds or kind_of(network) in family.kinds):
-                return family.anatomy
-    return VIT
+def is_of(family: Family, kind: type, network: nn.Layer) -> bool:
+    """Whether `kind`, a class of the network, is the one that builds the family; by whomever it was built."""
+    return (kind.__module__.partition("@")[0].endswith(f"ppcls.arch.backbone.{family.module}")
+            and kind.__name__ == family.layer and (not family.kinds or kind_of(network) in family.kinds))
 
 
 def kind_of(network: nn.Layer) -> str:

@@ -1,4 +1,4 @@
-"""PaddleClas's transformers. The only file that imports paddleclas, and only when one of its networks is asked for.
+"""PaddleClas's transformers. The only file that imports paddleclas, and only when one of its networks is built.
 
 A factory of PaddleClas (`SwinTransformer_tiny_patch4_window7_224`) fixes a constructor's options. We ask it
 which, and call the constructor with them and the user's own: any option can be changed, and nothing is
@@ -17,42 +17,67 @@ from typing import Any
 
 from paddle import nn
 
-from ...errors import ConfigError, choose
+from ...errors import ConfigError
 from .families import Family
 from .swin_v2 import mend_swin_v2
 
 _BACKBONE = "paddleclas.ppcls.arch.backbone"
-_OURS = ("self", "class_num", "model_name")  # to give, not the user's
+_OURS = ("self", "class_num", "model_name")  # ours to give, not the user's
 
 
-def build(family: Family, name: str, class_num: int = 0, **options: Any) -> nn.Layer:
-    """A network of PaddleClas with random weights: images [N, 3, S, S] -> logits [N, class_num].
+class Builder:
+    """Builds one network of PaddleClas; its signature is that of PaddleClas's constructor, with the factory's values.
 
-    Args:
-        name: a name of `family`.
-        class_num: 0 leaves the features [N, D] as the output.
-        options: of PaddleClas's constructor, `img_size` among them.
+    Called with the constructor's options by name, `img_size` among them, it returns a network with random weights:
+    images [N, 3, S, S] -> logits [N, class_num], or features [N, D] where `class_num` is 0.
 
     Raises:
         ConfigError: in one line, when PaddleClas cannot be imported or an option does not fit.
     """
-    module = _module(family, name)
-    kind, fixed = getattr(module, family.layer), _recipe(module, family, name)
-    given = _translate(name, kind, family, options)
-    try:
-        # One class is the least that every constructor takes.
-        network = kind(**{**fixed, **family.options, **given, "class_num": max(class_num, 1)})
-    except (TypeError, ValueError, AssertionError, IndexError, ZeroDivisionError) as error:
-        said = " ".join(str(error).split())
-        raise ConfigError(f"Arch ({name}) with {given or 'its own options'}: PaddleClas says: {said}") from error
-    if family.title == "Swin v2":
-        mend_swin_v2(network)
-    for path in (family.anatomy.head, *family.anatomy.head_twins):
-        if class_num == 0:
-            setattr(network, path, nn.Identity())
-        elif name in family.headless:
-            setattr(network, path, nn.Linear(family.anatomy.feature_dim(network), class_num))
-    return network
+
+    def __init__(self, family: Family, name: str):
+        self.family, self.name = family, name
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        kind, fixed = self._recipe()
+        parameters = {}
+        for layer in kind.__mro__[:kind.__mro__.index(nn.Layer)]:  # one hands its **kwargs to the next
+            for p in inspect.signature(layer.__init__).parameters.values():
+                option = "img_size" if p.name == self.family.size_option else p.name
+                if p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in _OURS and option not in parameters:
+                    parameters[option] = p.replace(name=option, kind=p.KEYWORD_ONLY, annotation=p.empty,
+                                                   default=fixed.get(p.name, p.default))
+        class_num = inspect.Parameter("class_num", inspect.Parameter.KEYWORD_ONLY, default=0)
+        return inspect.Signature([class_num, *parameters.values()])
+
+    def __call__(self, class_num: int = 0, **options: Any) -> nn.Layer:
+        (kind, fixed), family = self._recipe(), self.family
+        if family.size_option and "img_size" in options:
+            options[family.size_option] = options.pop("img_size")
+        try:
+            # One class is the least that every constructor takes.
+            network = kind(**{**fixed, **options, "class_num": max(class_num, 1)})
+        except (TypeError, ValueError, AssertionError, IndexError, ZeroDivisionError) as error:
+            said = f"PaddleClas says: {' '.join(str(error).split())}"
+            raise ConfigError(f"Arch ({self.name}) with {options or 'its own options'}: {said}") from error
+        if family.title == "Swin v2":
+            mend_swin_v2(network)
+        for path in (family.anatomy.head, *family.anatomy.head_twins):
+            if class_num == 0:
+                setattr(network, path, nn.Identity())
+            elif self.name in family.headless:
+                setattr(network, path, nn.Linear(family.anatomy.feature_dim(network), class_num))
+        return network
+
+    def _recipe(self) -> tuple[type, dict[str, Any]]:
+        """The class, and the options that the factory gives it; nothing is built."""
+        module, family = _module(self.family, self.name), self.family
+        calls: list[dict[str, Any]] = []
+        factory = getattr(module, self.name)
+        names = {**vars(module), family.layer: lambda **options: calls.append(options)}
+        types.FunctionType(factory.__code__, names, self.name, factory.__defaults__)(pretrained=False)
+        return getattr(module, family.layer), {**calls[0], **family.options}
 
 
 def download(family: Family, name: str) -> Path:
@@ -106,26 +131,3 @@ def _copy(module: types.ModuleType, name: str) -> types.ModuleType:
     if name.startswith("Unicom"):  # has no class token to take away, as CLIP's of the same size has
         copy._CLIP_diff["remove_cls_token_in_forward"] = []
     return copy
-
-
-def _recipe(module: types.ModuleType, family: Family, name: str) -> dict[str, Any]:
-    """The options that a factory gives to the constructor; nothing is built."""
-    calls: list[dict[str, Any]] = []
-    factory = getattr(module, name)
-    names = {**vars(module), family.layer: lambda **options: calls.append(options)}
-    types.FunctionType(factory.__code__, names, name, factory.__defaults__)(pretrained=False)
-    return calls[0]
-
-
-def _translate(name: str, kind: type, family: Family, options: dict[str, Any]) -> dict[str, Any]:
-    """The user's options under the constructor's names. Raises ConfigError for one that it does not have."""
-    parameters = [p for layer in kind.__mro__[:kind.__mro__.index(nn.Layer)]  # one hands its **kwargs to the next
-                  for p in inspect.signature(layer.__init__).parameters.values()]
-    allowed = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in _OURS]
-    if family.size_option:
-        allowed[allowed.index(family.size_option)] = "img_size"
-    allowed = list(dict.fromkeys(allowed))
-    for option in options:
-        if option not in allowed:
-            raise ConfigError(choose(f"option of Arch ({name}):", option, allowed))
-    return {family.size_option if option == "img_size" else option: value for option, value in options.items()}

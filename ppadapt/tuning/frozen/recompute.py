@@ -8,7 +8,7 @@ import paddle
 from paddle import nn
 
 from ...models.anatomy import Anatomy
-from ...models.paddleclas.families import anatomy_of
+from ...models.catalogue import anatomy_of
 from ...paddle_compat import recompute
 from ..method import TuningError
 
