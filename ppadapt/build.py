@@ -20,6 +20,7 @@ from .engine.losses import LOSSES
 from .engine.metrics import METRICS
 from .engine.optim import EMA, Schedule, build_optimizer
 from .errors import ConfigError, choose
+from .files import remove_leftovers
 from .log import LOGGER, setup
 from .manifests import check_fits, manifest_of
 from .models.catalogue import anatomy_of
@@ -215,6 +216,7 @@ def job(config: Config, name: str = "run") -> tuple[Job, TunedModel]:
     parts, built = _parts(config)
     # Last, so that a mistake in the config leaves no empty folder behind.
     g = config.Global
+    remove_leftovers(Path(g.output_dir), depth=2)
     folder = checkpoint.fresh_folder(Path(g.output_dir) / name)
     setup(folder / "train.log")
     curves = Curves(folder / "vdl" if g.use_visualdl else None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import http.client
 import logging
@@ -11,9 +10,10 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from ..files import locked
 from .errors import DataError
 
 log = logging.getLogger("ppadapt")
@@ -27,23 +27,6 @@ def md5_of(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One download at a time: the ranks of a distributed run all ask for the same file."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    with open(path, "w") as file:
-        with contextlib.suppress(OSError):  # network file systems without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
 
 
 def _fetch(url: str, part: Path, timeout: float) -> None:
@@ -90,6 +73,8 @@ def download(urls: Sequence[str], path: str | os.PathLike, md5: str, retries: in
         DataError: with the addresses and the place to put the file, when none works.
     """
     path = Path(path)
+    if path.exists():
+        return path  # in a folder, perhaps, that may only be read
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -97,7 +82,8 @@ def download(urls: Sequence[str], path: str | os.PathLike, md5: str, retries: in
                         "that can be written to.") from None
     part = path.with_name(path.name + ".part")
     reasons: list[str] = []
-    with _locked(path.with_name(path.name + ".lock")):
+    # One download at a time: the ranks of a distributed run all ask for the same file.
+    with locked(path, lambda: log.info("Waiting for another process that downloads %s", path)):
         if path.exists():
             return path
         for url in urls:

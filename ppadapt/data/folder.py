@@ -8,11 +8,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..files import IMAGE_SUFFIXES
 from .base import Dataset, data_home
 from .decode import decode_image
 from .errors import DataError
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -21,7 +20,7 @@ def find_images(folder: Path) -> list[Path]:
     for place, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         found += [Path(place, name) for name in sorted(files)
-                  if name.lower().endswith(EXTENSIONS) and not name.startswith(".")]
+                  if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")]
     return found
 
 
@@ -85,7 +84,7 @@ class ImageFolder(_Files):
                 raise DataError(f"{place} is no class of {splits['train']}: rename or remove it.")
             images = find_images(place)
             if not images:
-                raise DataError(f"Class folder {place} holds no image ({', '.join(EXTENSIONS)}): "
+                raise DataError(f"Class folder {place} holds no image ({', '.join(IMAGE_SUFFIXES)}): "
                                 "add some or remove it.")
             self.paths += images
             labels += [self.classes.index(place.name)] * len(images)

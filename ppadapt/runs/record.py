@@ -104,10 +104,10 @@ class Record:
 
     def add(self, run: dict) -> None:
         """Write one more; what another process has added meanwhile stays."""
-        self.read()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(self.path, [*self.runs, run])
-        self.read()
+        with files.locked(self.path):
+            self.read()
+            files.write_json(self.path, [*self.runs, run])
+            self.read()
 
 
 def _reread(run: dict) -> Optional[dict]:

@@ -14,8 +14,6 @@ from ..errors import ConfigError
 from ..log import LOGGER
 from .backends import Predict
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-
 
 def find_images(where: str) -> list[Path]:
     """The images that a path names: one file, a folder (searched below too) or a glob, sorted.
@@ -27,8 +25,8 @@ def find_images(where: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES and p.is_file()]
-        what = f"the folder {where} holds no image ({', '.join(SUFFIXES)})"
+        found = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in files.IMAGE_SUFFIXES and p.is_file()]
+        what = f"the folder {where} holds no image ({', '.join(files.IMAGE_SUFFIXES)})"
     else:
         found = [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if Path(p).is_file()]
         what = f"{where} is no file, no folder and no pattern that fits a file"

@@ -12,7 +12,7 @@ import numpy as np
 import paddle
 import yaml
 
-from .. import build
+from .. import build, files
 from ..config import Config
 from ..data import build_transforms
 from ..errors import ConfigError, UserError
@@ -94,7 +94,8 @@ def export_model(config: Config, folder: Path, kind: str = "paddle", tolerance: 
     if folder.exists() and not (folder / export.MANIFEST).is_file():
         raise ConfigError(f"{folder} is no exported network, so --force does not replace it: give another --output")
     model = build.tuned_model(config, build.class_names(config))
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    files.remove_leftovers(folder.parent)
+    temporary = files.temporary_name(folder)
     try:
         temporary.mkdir(parents=True)
     except OSError as error:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import zipfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Callable, ContextManager, Iterable, Iterator, Optional, Sequence
 
@@ -18,7 +18,7 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from ...files import atomic_write
+from ...files import atomic_write, locked, remove_leftovers
 from ...log import LOGGER, progress
 from ...models.anatomy import find
 from ...version import __version__
@@ -93,6 +93,8 @@ def use(adaptation: Any, loaders: dict[str, Any], ordered: dict[str, Any], trans
         context: makes the context of a forward pass. precision: what that context does to the numbers.
         folder: of the cache.
     """
+    remove_leftovers(folder)
+
     def made(side: str) -> np.ndarray:
         return _features(adaptation, ordered[side], context, folder, {
             "network": adaptation.frozen_digest(), "arch": arch, "head": adaptation.anatomy.head,
@@ -108,6 +110,15 @@ def _features(adaptation: Any, batches: Any, context: Callable[[], ContextManage
     name = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:32]
     path, count = folder / f"{name}.npz", len(batches.dataset)
     what = f"features of {count} {batches.dataset.split} images"
+    with ExitStack() as stack:
+        with suppress(OSError):  # a folder that cannot be written: said below
+            stack.enter_context(locked(path, lambda: LOGGER.info("%s: another process is computing them", what)))
+        return _kept_or_computed(adaptation, batches, context, path, what)
+
+
+def _kept_or_computed(adaptation: Any, batches: Any, context: Callable[[], ContextManager], path: Path,
+                      what: str) -> np.ndarray:
+    count = len(batches.dataset)
     if path.is_file():
         try:
             with np.load(path, allow_pickle=False) as file:
