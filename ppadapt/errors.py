@@ -2,11 +2,31 @@
 from __future__ import annotations
 
 import difflib
-from typing import Iterable
+import reprlib
+import unicodedata
+from typing import Any, Iterable
+
+MOST = 4000  # characters of a message: what a file is called, or holds, may be as long as the file
+_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # escape sequences and line ends, halves of a broken encoding
+_TURNING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # the direction of text
 
 
 class UserError(ValueError):
-    """A mistake in a config, a file or an option. The tools print it without a traceback."""
+    """A mistake in a config, a file or an option. The tools print it without a traceback.
+
+    Its text is one line, whatever the names from files in it hold.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+class FileError(UserError):
+    """A file that is damaged, or that asks for more than a file may (`limits`)."""
+
+
+class UnsafeFileError(FileError):
+    """A file that wants something run. Nothing of it was."""
 
 
 class ConfigError(UserError):
@@ -26,3 +46,25 @@ def choose(what: str, given: object, choices: Iterable[str], listed: str = "") -
         near = [name for name in lower if name.startswith(word)]
     hint = f" Did you mean {lower[near[0]]!r}?" if near else ""
     return f"{what} {given!r} is unknown.{hint} Choose from: {listed or ', '.join(names) or '(nothing)'}."
+
+
+def printable(text: Any, most: int = MOST) -> str:
+    """Text from a file as it may reach a terminal: control characters escaped (`\\x1b`), cut after `most`."""
+    text = str(text)
+    if len(text) > most:
+        text = f"{text[:most]}... ({len(text) - most} more characters)"
+    if text.isprintable():
+        return text
+    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in _UNPRINTABLE or c in _TURNING
+                   else c for c in text)
+
+
+class _Brief(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 2, 60, 60
+
+
+def brief(value: Any) -> str:
+    """A value from a file in a few words: one that refers to itself over and over would have no end."""
+    return printable(_Brief().repr(value), 200)

@@ -6,7 +6,7 @@ import paddle
 from paddle import nn
 
 PACKAGE = Path(__file__).resolve().parent.parent / "ppadapt"
-GROUND = {"errors", "cpu", "files", "log", "paddle_compat", "version"}
+GROUND = {"errors", "cpu", "files", "limits", "log", "paddle_compat", "pickles", "version"}
 # Room (a folder or a file of the package) -> the rooms it may import, beside the ground floor.
 ALLOWED = {
     **{room: set() for room in ("models", "weights", "data", "engine")},
@@ -18,6 +18,7 @@ ALLOWED = {
     "serve": {"build", "config", "data", "engine", "models", "tuning"},
     "runs": {"build", "config", "data", "engine", "networks", "serve", "tuning", "weights"},
     "errors": set(), "cpu": set(), "paddle_compat": set(), "version": set(), "files": {"errors"}, "log": {"errors"},
+    "limits": {"errors"}, "pickles": {"errors", "limits"},
     "__init__": {"cpu", "version"},
 }
 

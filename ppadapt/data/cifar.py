@@ -2,53 +2,48 @@
 
 from __future__ import annotations
 
-import io
+import gzip
 import os
-import pickle
+import struct
 import tarfile
 import zlib
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import BinaryIO, ClassVar
 
 import numpy as np
 
+from .. import limits
+from ..errors import FileError, brief
+from ..pickles import Walk, read_pickle
 from .base import Dataset, data_home
 from .download import download
 from .errors import DataError, choose
 
-# The functions a pickled array is rebuilt by: numpy 2 moved their module and warns at the old name.
-_ARRAY = {"_reconstruct": np.empty(0).__reduce__()[0], "scalar": np.float32(0).__reduce__()[0]}
-_ALLOWED = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Builds numpy arrays and plain data, and refuses every other name before anything is called."""
-
-    def find_class(self, module: str, name: str) -> object:
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name in _ARRAY:
-            return _ARRAY[name]
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it wants to run {module}.{name}, which no CIFAR batch needs")
-        return super().find_class(module, name)
+_SMALL = 1 << 24  # bytes that any archive may unpack to
+_COPIES = 8  # what is read is held as files, as images and as images in another order: an eighth of the room
+_CHUNK = 1 << 20
+_MOST_MEMBERS = 1000
 
 
 def read_batch(data: bytes, name: str) -> dict[str, object]:
-    """One pickled batch as plain data with str keys.
+    """One pickled batch as plain data with str keys; arrays may be views of `data`.
 
     Raises:
         DataError: when it is damaged, or holds anything but arrays and plain data (nothing is run).
     """
     try:
-        batch = _PlainUnpickler(io.BytesIO(data), encoding="bytes").load()
-        return {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
-    except Exception as error:
-        raise DataError(f"{name} is not a CIFAR batch ({type(error).__name__}: {error}). "
-                        "Use the files of the official archive.") from None
+        batch = Walk(lambda array: array.numpy()).plain(read_pickle(data, name, python2="bytes")[0])
+    except FileError as error:
+        raise DataError(f"{name} is not a CIFAR batch ({error}). Use the files of the official archive.") from None
+    if not isinstance(batch, dict):
+        raise DataError(f"{name} is not a CIFAR batch (it holds a {type(batch).__name__}). Use the files of the "
+                        "official archive.")
+    return {key.decode("latin1") if isinstance(key, bytes) else str(key): value for key, value in batch.items()}
 
 
 def _read_files(path: Path, wanted: tuple[str, ...], folder: str) -> dict[str, bytes]:
-    """The wanted files of an archive or an extracted folder, read once."""
+    """The wanted files of an archive or an extracted folder, read once. Nothing is unpacked onto the disk."""
     found: dict[str, bytes] = {}
     if path.is_dir():
         found = {name: (path / name).read_bytes() for name in wanted if (path / name).is_file()}
@@ -56,13 +51,26 @@ def _read_files(path: Path, wanted: tuple[str, ...], folder: str) -> dict[str, b
     else:
         seen = []
         try:
-            with tarfile.open(path) as archive:
-                for member in archive:
-                    name = Path(member.name).name
-                    seen.append(member.name)
-                    if member.isfile() and name in wanted and Path(member.name).parent.name == folder:
+            with open(path, "rb") as file:
+                packed = file.read(2) == b"\x1f\x8b"
+                file.seek(0)
+                stream = _Bounded(gzip.open(file) if packed else file, path)
+                with tarfile.open(fileobj=stream, mode="r:") as archive:
+                    for member in archive:
+                        name = Path(member.name).name
+                        seen.append(member.name)
+                        if len(seen) > _MOST_MEMBERS:
+                            raise DataError(f"{path} holds over {_MOST_MEMBERS} files: it is not the official archive.")
+                        if not member.isreg() or name not in wanted or Path(member.name).parent.name != folder:
+                            continue
+                        if name in found:
+                            raise DataError(f"{path} holds {folder}/{name} twice: it is not the official archive.")
                         found[name] = archive.extractfile(member).read()
-        except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+                stream.read_on()  # gzip's checksum is at the very end
+        except DataError:
+            raise
+        # Headers of tar are text that is read as numbers: whatever a damaged one raises.
+        except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, struct.error) as error:
             raise DataError(f"{path} is damaged or no tar archive ({type(error).__name__}: {error}). "
                             "Remove it to have it downloaded again.") from None
     missing = [name for name in wanted if name not in found]
@@ -70,6 +78,67 @@ def _read_files(path: Path, wanted: tuple[str, ...], folder: str) -> dict[str, b
         raise DataError(f"{path} lacks {', '.join(missing)} of {folder} (it holds {', '.join(seen[:5])}...). "
                         f"Give the official archive or its extracted folder {folder}.")
     return found
+
+
+class _Bounded:
+    """What tarfile reads, as far as an archive of this size may unpack, and never backwards.
+
+    Its headers say how much to read next, and a size below zero would lead back to where it was.
+    """
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self.file, self.path, self.at = file, path, 0
+        size = path.stat().st_size
+        self.most = max(limits.limit("PPADAPT_MAX_RATIO") * size // _COPIES, _SMALL)
+
+    def read(self, count: int) -> bytes:
+        self._check(self.at + count)
+        data = self.file.read(count)
+        self.at += len(data)
+        return data
+
+    def seek(self, place: int) -> int:
+        if place < self.at - tarfile.BLOCKSIZE:
+            raise ValueError("a header that leads back")
+        self._check(place)
+        self.at = self.file.seek(place)
+        return self.at
+
+    def tell(self) -> int:
+        return self.at
+
+    def read_on(self) -> None:
+        """To the end."""
+        while self.read(min(_CHUNK, max(self.most - self.at, 1))):
+            pass
+
+    def _check(self, place: int) -> None:
+        if place > self.most:
+            raise DataError(f"{self.path} unpacks to more than {self.most / 1e6:,.0f} MB, which its size does not "
+                            "allow: it is not the official archive. If you trust it, raise PPADAPT_MAX_RATIO.")
+
+
+def _images(data: object) -> np.ndarray:
+    """[N, 3, 32, 32] from the rows of a batch. Raises ValueError for anything but bytes of that size."""
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.size % 3072:
+        raise ValueError(f"data is {_what(data)}, expected uint8 [N, 3072]")
+    return data.reshape(-1, 3, 32, 32)
+
+
+def _labels(values: object, key: str, classes: int) -> np.ndarray:
+    """int64 [N]. Raises ValueError for what are no whole numbers from 0 to `classes` - 1."""
+    wrong = [v for v in values if type(v) is not int] if isinstance(values, list) else (
+        not isinstance(values, np.ndarray) or values.dtype.kind not in "iu" or values.ndim != 1)
+    if wrong:
+        raise ValueError(f"{key} is {_what(values)}, expected whole numbers")
+    labels = np.asarray(values, np.int64)
+    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+        raise ValueError(f"{key} goes from {labels.min()} to {labels.max()}, and there are {classes} classes from 0 on")
+    return labels
+
+
+def _what(value: object) -> str:
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else brief(value)
 
 
 @lru_cache(maxsize=2)
@@ -81,14 +150,16 @@ def _load(kind: type, path: Path, stamp: tuple[int, int]) -> dict[str, dict[str,
     for split, batches in kind.batches.items():
         parts = [read_batch(files.pop(name), f"{path}: {name}") for name in batches]
         try:
-            flat = np.concatenate([np.asarray(part["data"], np.uint8) for part in parts])
-            images = flat.reshape(-1, 3, 32, 32)
+            images = np.concatenate([_images(part["data"]) for part in parts])
             arrays = {"images": np.ascontiguousarray(images.transpose(0, 2, 3, 1))}
             for label, (key, names_key) in kind.label_keys.items():
-                arrays[label] = np.concatenate([np.asarray(part[key], np.int64) for part in parts])
                 result[f"{label}_names"] = [name.decode() if isinstance(name, bytes) else str(name)
                                             for name in names[names_key]]
-                if len(arrays[label]) != len(images) or arrays[label].max() >= len(result[f"{label}_names"]):
+                classes = len(result[f"{label}_names"])
+                if classes > limits.limit("PPADAPT_MAX_CLASSES"):
+                    raise ValueError(limits.beyond("PPADAPT_MAX_CLASSES", classes))
+                arrays[label] = np.concatenate([_labels(part[key], key, classes) for part in parts])
+                if len(arrays[label]) != len(images):
                     raise ValueError(f"{len(images)} images do not fit {len(arrays[label])} labels")
         except (KeyError, ValueError, TypeError) as error:
             raise DataError(f"{path}: the {split} batches do not hold {kind.__name__} "

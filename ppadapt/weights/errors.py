@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ..errors import UserError
+from ..errors import UnsafeFileError, UserError
 
 
 class WeightsError(UserError):
     """A weights file or a set of tensors that cannot be used as asked; the message is for the user."""
 
 
-class UnsafeCheckpointError(WeightsError):
+class UnsafeCheckpointError(WeightsError, UnsafeFileError):
     """A pickle that wants something other than tensors and plain data. Nothing of it was executed."""

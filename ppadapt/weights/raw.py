@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from .. import limits
+from ..errors import FileError, brief
+from ..pickles import MAX_DEPTH, Walk, is_array, unwrap
 from .errors import WeightsError
 
 # Where the trainers of the published ViTs put the network inside a checkpoint, in order of preference.
 WRAPPERS = ("model", "state_dict", "module", "model_state", "model_state_dict")
-# The pickle of a hostile file can refer to one list thousands of times; a real one has far fewer values.
-MAX_VALUES = 2_000_000
-MAX_DEPTH = 60
+MAX_NAME = 1000  # characters of a tensor's name
 
 
 @dataclass
@@ -35,45 +37,27 @@ class RawCheckpoint:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
-def is_tensor(value: Any) -> bool:
-    """True for a tensor of the file, which may not have been read yet (`LazyTensor`, `PickledArray`)."""
-    return hasattr(value, "numpy") and hasattr(value, "shape")
+def check_size(tensors: Mapping[str, Any], path: str) -> None:
+    """Raises WeightsError where tensors are more than a file of this size may become, or their names are no text.
+
+    A file can give the same bytes to many names, and a tensor of a few bytes any shape. Asked of the sizes alone.
+    """
+    for name in tensors:
+        if len(name) > MAX_NAME or not _is_text(name):
+            raise WeightsError(f"{path} is damaged: {brief(name)} is no name of a tensor; get the file again")
+    if len(tensors) > limits.limit("PPADAPT_MAX_TENSORS"):
+        raise WeightsError(f"{path} holds {limits.beyond('PPADAPT_MAX_TENSORS', len(tensors))}")
+    size, total = os.path.getsize(path), sum(int(tensor.nbytes) for tensor in tensors.values())
+    if total > limits.limit("PPADAPT_MAX_RATIO") * size:
+        raise WeightsError(f"{path} of {size / 1e6:,.2f} MB claims tensors of {total / 1e6:,.0f} MB: "
+                           + limits.beyond("PPADAPT_MAX_RATIO", -(-total // size)))
 
 
-def plain(value: Any, budget: list[int] | None = None, depth: int = 0) -> Any:
-    """`value` as dicts, lists and scalars; tensors become None. Raises WeightsError on an absurd size."""
-    budget = [MAX_VALUES] if budget is None else budget
-    budget[0] -= 1
-    if budget[0] < 0 or depth > MAX_DEPTH:
-        raise WeightsError("the data beside the network is nested or repeated beyond reason; it is not a "
-                           "checkpoint")
-    if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
-        return value
-    if isinstance(value, dict):
-        return {plain_key(k): plain(v, budget, depth + 1) for k, v in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(v, budget, depth + 1) for v in value]
-    return None if is_tensor(value) else str(value)
-
-
-def plain_key(key: Any) -> Any:
-    return key if isinstance(key, (str, int, float, bool, type(None))) else str(key)
-
-
-def count_tensors(value: Any, budget: list[int] | None = None, depth: int = 0) -> int:
-    """How many tensors lie anywhere in `value`; none of them is read."""
-    budget = [MAX_VALUES] if budget is None else budget
-    budget[0] -= 1
-    if budget[0] < 0 or depth > MAX_DEPTH:
-        raise WeightsError("its data is nested or repeated beyond reason; it is not a checkpoint")
-    if is_tensor(value):
-        return 1
-    parts: Iterable[Any] = ()
-    if isinstance(value, dict):
-        parts = value.values()
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        parts = value
-    return sum(count_tensors(v, budget, depth + 1) for v in parts)
+def _is_text(name: str) -> bool:
+    try:
+        return bool(name.encode("utf-8")) or not name
+    except UnicodeEncodeError:  # halves of characters, as JSON and pickles may hold them
+        return False
 
 
 def from_object(tree: Any, file_format: str, path: str) -> RawCheckpoint:
@@ -82,40 +66,47 @@ def from_object(tree: Any, file_format: str, path: str) -> RawCheckpoint:
     Only the network's tensors are read. Raises WeightsError where there is no dict of named tensors.
     """
     if not isinstance(tree, dict):
-        kind = "one bare tensor" if is_tensor(tree) else f"a {type(tree).__name__}"
+        kind = "one bare tensor" if is_array(tree) else f"a {type(tree).__name__}"
         raise WeightsError(f"{path} holds {kind}, not a dict of named tensors (a state dict). Save it as "
                            "torch.save(model.state_dict(), ...)")
     raw = RawCheckpoint({}, file_format, path)
-    network = _find_network(tree, raw, path)
-    for name, value in _flatten(network):
-        if is_tensor(value):
+    try:
+        walk = Walk()
+        found = {}
+        for name, value in _flatten(_find_network(tree, raw, path, walk), walk):
+            if is_array(value):
+                found[name] = value
+            elif name == "StructuredToParameterName@@" or name.startswith("StructuredToParameterName@@."):
+                continue  # Paddle's table of internal parameter names
+            else:
+                raw.extras[name] = walk.plain(value)
+        check_size(found, path)
+        for name, value in found.items():
             raw.tensors[name] = value.numpy()
-        elif name == "StructuredToParameterName@@" or name.startswith("StructuredToParameterName@@."):
-            continue  # Paddle's table of internal parameter names
-        else:
-            raw.extras[name] = plain(value)
+    except (WeightsError, FileError) as error:
+        raise WeightsError(str(error) if str(error).startswith(path) else f"{path}: {error}") from None
     return raw
 
 
-def _find_network(tree: dict[Any, Any], raw: RawCheckpoint, path: str) -> dict[Any, Any]:
+def _find_network(tree: dict[Any, Any], raw: RawCheckpoint, path: str, walk: Walk) -> dict[Any, Any]:
     for _ in range(4):  # {'state_dict': {'model': ...}} exists; nobody nests deeper
-        key = next((k for k in WRAPPERS if isinstance(tree.get(k), dict) and count_tensors(tree[k])), None)
+        key = next((k for k in WRAPPERS if isinstance(tree.get(k), dict) and walk.arrays(tree[k])), None)
         if key is None:
             break
         for other, value in tree.items():
             if other == key:
                 continue
-            tensors = count_tensors(value)
+            tensors = walk.arrays(value)
             if tensors or other in ("optimizer", "scaler", "lr_scheduler"):
-                raw.skipped[str(other)] = f"{tensors} tensors beside the network"
+                raw.skipped[_name(other)] = f"{tensors} tensors beside the network"
             else:
-                raw.extras[str(other)] = plain(value)
+                raw.extras[_name(other)] = walk.plain(value)
         tree = tree[key]
-    if not count_tensors(tree):
+    if not walk.arrays(tree):
         raise WeightsError(f"{path} holds no tensors; its entries are: "
-                           f"{', '.join(map(str, list(tree)[:8])) or 'none'}. The network is looked for at "
+                           f"{', '.join(map(_name, list(tree)[:8])) or 'none'}. The network is looked for at "
                            f"the top level and under {', '.join(WRAPPERS)}")
-    if not any(is_tensor(unwrap(v)) for v in tree.values()):
+    if not any(is_array(unwrap(v)) for v in tree.values()):
         for other in ("optimizer", "scaler", "lr_scheduler"):
             if other in tree:
                 tree = {k: v for k, v in tree.items() if k != other}
@@ -123,17 +114,17 @@ def _find_network(tree: dict[Any, Any], raw: RawCheckpoint, path: str) -> dict[A
     return tree
 
 
-def unwrap(value: Any) -> Any:
-    """`paddle.save` stores a lone tensor as (its internal name, array)."""
-    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) and is_tensor(value[1]):
-        return value[1]
-    return value
+def _name(key: Any) -> str:
+    return key if isinstance(key, str) else brief(key)
 
 
-def _flatten(tree: dict[Any, Any], prefix: str = "", depth: int = 0) -> Iterable[tuple[str, Any]]:
+def _flatten(tree: dict[Any, Any], walk: Walk, prefix: str = "", depth: int = 0) -> Iterable[tuple[str, Any]]:
     for key, value in tree.items():
-        name, value = f"{prefix}{key}", unwrap(value)
-        if isinstance(value, dict) and depth < MAX_DEPTH and count_tensors(value):
-            yield from _flatten(value, name + ".", depth + 1)
+        name, value = prefix + _name(key), unwrap(value)
+        walk.spend()
+        if len(name) > MAX_NAME:
+            raise WeightsError(f"{brief(name)} is no name of a tensor; it is not a checkpoint")
+        if isinstance(value, dict) and depth < MAX_DEPTH and walk.arrays(value):
+            yield from _flatten(value, walk, name + ".", depth + 1)
         else:
             yield name, value

@@ -141,9 +141,10 @@ def test_a_flipped_bit_is_found(tmp_path, monkeypatch):
     begin = 8 + struct.unpack("<Q", data[:8])[0]
     data[begin + 5] ^= 0x40
     path.write_bytes(bytes(data))
-    with pytest.raises(WeightsError, match="is damaged: its tensors have the digest"):
+    with pytest.raises(WeightsError, match="is damaged"):
         load_adapter(path)
-    assert read_manifest(path)["classes"] == ["cat", "dog"]  # the header alone says nothing of the tensors
+    with pytest.raises(WeightsError, match="is damaged"):
+        read_manifest(path)
     monkeypatch.setenv("PPADAPT_NO_VERIFY", "1")
     assert not np.array_equal(load_adapter(path)[0][next(iter(TENSORS))], TENSORS[next(iter(TENSORS))])
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-import zipfile
+import stat
 
+from ...errors import printable
 from ..errors import UnsafeCheckpointError, WeightsError
 from ..raw import RawCheckpoint
 from .jax_file import read_npz
 from .paddle_file import read_paddle
 from .safetensors_file import looks_like_safetensors, read_safetensors
 from .torch_file import LEGACY_START, read_legacy, read_zip
+from .zip_file import ZipFile
 
 ALLOWED = "a PyTorch .pth/.pt (zip or legacy), .safetensors, .npz or Paddle .pdparams"
 # What people have in hand instead, by its first bytes.
@@ -38,8 +40,13 @@ def read_file(path: str | os.PathLike) -> RawCheckpoint:
         raise WeightsError(f"{path} is a folder; give a file: {ALLOWED}")
     if not os.path.exists(path):
         raise WeightsError(f"{path} does not exist; give the path of {ALLOWED}")
-    with open(path, "rb") as file:
-        start = file.read(512)
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise WeightsError(f"{path} is a pipe or a device, not a file; give the path of {ALLOWED}")
+        with open(path, "rb") as file:
+            start = file.read(512)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error.strerror or error}); give a file that you may read") from None
     if not start:
         raise WeightsError(f"{path} is empty (0 bytes); get the file again")
     if not start.strip(b"\0"):
@@ -67,18 +74,15 @@ def read_file(path: str | os.PathLike) -> RawCheckpoint:
 
 
 def _read_any_zip(path: str) -> RawCheckpoint:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            if any(name.rpartition("/")[2] == "data.pkl" for name in names):
-                return read_zip(path, archive)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-        raise WeightsError(f"{path} is a zip file (PyTorch or .npz) that is cut short or damaged ({error}); "
-                           "get the file again") from None
+    archive = ZipFile(path)
+    names = list(archive.entries)
+    if any(name.rpartition("/")[2] == "data.pkl" for name in names):
+        return read_zip(path, archive)
     if names and all(name.endswith(".npy") for name in names):
-        return read_npz(path)
-    raise WeightsError(f"{path} is a zip archive of {', '.join(names[:3]) or 'nothing'}...: neither a "
-                       f"PyTorch checkpoint (no data.pkl) nor .npz. Allowed is {ALLOWED}")
+        return read_npz(path, archive)
+    shown = ", ".join(printable(name, 60) for name in names[:3]) or "nothing"
+    raise WeightsError(f"{path} is a zip archive of {shown}...: neither a PyTorch checkpoint (no data.pkl) nor .npz. "
+                       f"Allowed is {ALLOWED}")
 
 
 def _read_old_pickle(path: str, start: bytes) -> RawCheckpoint:

@@ -12,8 +12,8 @@ import numpy as np
 
 from ...files import atomic_write
 from ..errors import WeightsError
+from .dtypes import DTYPES, STORAGES
 from .pickle_write import Call, Global, Persistent, dump
-from .safe_pickle import DTYPES, STORAGES
 
 ALIGNMENT = 64  # torch aligns storages so that they can be mapped
 _STORAGE_OF = {DTYPES[dtype]: name for name, dtype in STORAGES.items() if dtype != "bfloat16"}
