@@ -46,7 +46,7 @@ def read_file(path: str | os.PathLike) -> RawCheckpoint:
         with open(path, "rb") as file:
             start = file.read(512)
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read ({error.strerror or error}); give a file that you may read") from None
+        raise WeightsError(f"{path} cannot be read ({error.strerror or error}); give one that you may read") from None
     if not start:
         raise WeightsError(f"{path} is empty (0 bytes); get the file again")
     if not start.strip(b"\0"):
