@@ -4,20 +4,18 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Mapping, Optional
+from typing import Any, Mapping, Optional
 
 import paddle
 from paddle import nn
 
 from . import weights
 from .config import Config, Sampler, Split, check_options, construct
-from .data import DATASETS, Loader, build_loader, holdout
+from .data import DATASETS, Dataset, Loader, build_loader, holdout
 from .engine import checkpoint
 from .engine.amp import Precision
 from .engine.curves import Curves
 from .engine.loop import Job
-from .engine.losses import LOSSES
-from .engine.metrics import METRICS
 from .engine.optim import EMA, Schedule, build_optimizer
 from .errors import ConfigError, choose
 from .files import remove_leftovers
@@ -27,12 +25,15 @@ from .models.catalogue import anatomy_of
 from .models.heads import HEADS
 from .models.layers import attention_kernel
 from .networks import network_and_report
+from .tasks import TASKS, SingleLabel, Task
 from .tuning import METHODS, Adaptation, attach
 from .tuning.frozen import features
 from .tuning.frozen.layers import DTYPES
 from .tuning.frozen.recompute import recompute_blocks
 
 KEEP_HEAD = "Pretrained"
+BALANCED = "ClassBalancedSampler"
+SAMPLERS = ("DistributedBatchSampler", "BatchSampler", BALANCED)
 
 
 def set_device(device: str) -> str:
@@ -51,7 +52,7 @@ def set_device(device: str) -> str:
         raise ConfigError(f"Global.device {device}: {error}") from None
 
 
-def dataset(split: Split, kind: str, seed: int):
+def dataset(split: Split, kind: str, seed: int) -> Dataset:
     """A data set: `kind` is "train" or "test", which `dataset.split` may change.
 
     With `dataset.holdout: 0.1` training leaves a tenth of its data out; `split: holdout` is that tenth.
@@ -70,16 +71,76 @@ def dataset(split: Split, kind: str, seed: int):
     return data
 
 
-def loader(split: Split, kind: str, seed: int, data=None) -> Loader:
-    """Batches of a data set; training data is shuffled unless the sampler says otherwise."""
+def task_of(config: Config) -> Task:
+    """What is asked of a sample. Losses and metrics that the config does not name become the task's, in the config."""
+    task = construct(TASKS, {"name": SingleLabel.__name__, **config.Task}, "Task")
+    for section, default in ((config.Loss, task.default_losses), (config.Metric, task.default_metrics)):
+        for side in ("Train", "Eval"):
+            if getattr(section, side) is None:
+                setattr(section, side, copy.deepcopy(default))
+    return task
+
+
+def losses(config: Config, task: Task, side: str, data: Dataset) -> list:
+    """The losses of a side, "Train" or "Eval", ready for its data."""
+    built = entries(task, "losses", getattr(config.Loss, side), f"Loss.{side}")
+    if not built:
+        raise ConfigError(f"Loss.{side} is empty: name at least one of {', '.join(task.losses)}")
+    for loss in built:
+        loss.prepare(data.labels, data.classes)
+    return built
+
+
+def metrics(config: Config, task: Task, side: str) -> list:
+    """The metrics of a side; those of an evaluation include the task's own reports."""
+    built = entries(task, "metrics", getattr(config.Metric, side), f"Metric.{side}")
+    return built + (task.reports() if side == "Eval" else [])
+
+
+def loader(split: Split, kind: str, seed: int, data: Optional[Dataset] = None, task: Optional[Task] = None) -> Loader:
+    """Batches of a data set; training data is shuffled unless the sampler says otherwise.
+
+    Args:
+        task: says how targets are collated; SingleLabel when absent.
+
+    Raises:
+        UserError: also for data that the task does not fit, and for an evaluation that would not be one.
+    """
     data = dataset(split, kind, seed) if data is None else data
-    sampler = split.sampler
-    if sampler.name not in ("DistributedBatchSampler", "BatchSampler"):
-        raise ConfigError(choose(f"DataLoader.{_side(kind)}.sampler.name", sampler.name,
-                                 ("DistributedBatchSampler", "BatchSampler")))
+    task = task or SingleLabel()
+    sampler, where = split.sampler, f"DataLoader.{_side(kind)}"
+    if sampler.name not in SAMPLERS:
+        raise ConfigError(choose(f"{where}.sampler.name", sampler.name, SAMPLERS))
+    task.check(data.labels, data.classes, f"{where}.dataset ({split.dataset.get('name')})")
+    balanced = sampler.name == BALANCED
+    if kind == "test":
+        _check_evaluation(split, data, where)
+    elif balanced and sampler.shuffle is False:
+        raise ConfigError(f"{where}.sampler: {BALANCED} draws at random: remove shuffle: False")
     return build_loader(data, sampler.batch_size, kind == "train" if sampler.shuffle is None else sampler.shuffle,
                         sampler.drop_last, split.loader.num_workers, split.loader.use_shared_memory,
-                        split.dataset.get("batch_transform_ops"), seed, transform_by=split.loader.transform_by)
+                        split.dataset.get("batch_transform_ops"), seed, transform_by=split.loader.transform_by,
+                        collate=task.collate, groups=task.groups(data.labels) if balanced else None)
+
+
+def _check_evaluation(split: Split, data: Dataset, where: str) -> None:
+    """Raises ConfigError, naming it, for what would measure something else than the network on all of the data."""
+    mixing = [next(iter(op)) if isinstance(op, Mapping) else op
+              for op in split.dataset.get("batch_transform_ops") or ()]
+    if mixing:
+        raise ConfigError(f"{where}.dataset.batch_transform_ops mixes the test images ({', '.join(map(str, mixing))}): "
+                          "an evaluation is of the images as they are. Remove it; mixing belongs to DataLoader.Train")
+    if split.sampler.drop_last:
+        raise ConfigError(f"{where}.sampler.drop_last: True would leave the images of the last batch out of the "
+                          "evaluation: set it to False")
+    if split.sampler.name == BALANCED:
+        raise ConfigError(f"{where}.sampler.name: {BALANCED} shows some images several times and others never: an "
+                          "evaluation takes each once. Use DistributedBatchSampler")
+    drawing = [type(op).__name__ for op in data.transform.ops if op.random]
+    if drawing:
+        raise ConfigError(f"{where}.dataset.transform_ops changes the test images at random ({', '.join(drawing)}): "
+                          "each evaluation would find another number. Remove it, or use a fixed operator such as "
+                          "ResizeImage and CropImage")
 
 
 def network(config: Config, class_num: int) -> tuple[nn.Layer, Optional[weights.Report]]:
@@ -107,6 +168,7 @@ class TunedModel:
     """An adapted network with what its files and predictions need. `notes` say what was chosen, and its cost."""
 
     config: Config
+    task: Task
     adaptation: Adaptation
     classes: list[str]
     report: Optional[weights.Report]
@@ -114,7 +176,7 @@ class TunedModel:
 
     def manifest(self, metrics: Mapping[str, Any]) -> dict:
         """What the tuned file says about itself."""
-        return manifest_of(self.config, self.adaptation, self.classes, metrics)
+        return manifest_of(self.config, self.task, self.adaptation, self.classes, metrics)
 
     def save(self, path: Path, metrics: Mapping[str, Any]) -> None:
         """Write the tuned state."""
@@ -163,7 +225,7 @@ def tuned_model(config: Config, classes: list[str]) -> TunedModel:
     chosen = methods(config.Tuning)
     new = () if report is None else [n for n in report.new if not anatomy.answers(n)]
     adaptation = attach(net, *chosen, head=head, also_train=new)
-    built = TunedModel(config, adaptation, classes, report)
+    built = TunedModel(config, task_of(config), adaptation, classes, report)
     frozen = len(adaptation.trained) < len(list(net.named_parameters()))
     if report is None and frozen and not config.Global.pretrained_model:
         LOGGER.warning("the frozen network has random weights: set Arch.pretrained (True for those that ship)")
@@ -240,13 +302,17 @@ def _parts(config: Config) -> tuple[dict[str, Any], TunedModel]:
     if g.checkpoints:
         tuned, progress = checkpoint.find_progress(g.checkpoints)
         resume = checkpoint.load_progress(progress)
-    splits = config.DataLoader
+    if g.early_stop is not None and (g.early_stop < 1 or not (g.eval_during_train and g.eval_interval)):
+        raise ConfigError(f"Global.early_stop {g.early_stop} counts evaluations without a better score: give 1 or more "
+                          "with eval_during_train: True and an eval_interval of 1 or more; null never stops early")
+    splits, task = config.DataLoader, task_of(config)
     train_data = dataset(splits.Train, "train", g.seed)
-    eval_loader = loader(splits.Eval, "test", g.seed) if g.eval_during_train else None
+    eval_loader = loader(splits.Eval, "test", g.seed, task=task) if g.eval_during_train else None
     if eval_loader and eval_loader.dataset.classes != train_data.classes:
         raise ConfigError(f"DataLoader.Train has classes {_brief(train_data.classes)} and DataLoader.Eval "
                           f"{_brief(eval_loader.dataset.classes)}: they must be the same")
-    train_loader = loader(splits.Train, "train", g.seed, train_data)
+    train_loader = loader(splits.Train, "train", g.seed, train_data, task)
+    eval_data = eval_loader.dataset if eval_loader else train_data
     built = tuned_model(config, train_data.classes)
     if tuned:
         built.load(tuned)
@@ -267,13 +333,14 @@ def _parts(config: Config) -> tuple[dict[str, Any], TunedModel]:
     adaptation, train_loader, eval_loader = _on_features(config, built, train_loader, eval_loader, precision)
     parts = {
         "adaptation": adaptation, "train_loader": train_loader, "eval_loader": eval_loader,
-        "train_losses": entries(LOSSES, config.Loss.Train, "Loss.Train"),
-        "eval_losses": entries(LOSSES, config.Loss.Eval, "Loss.Eval"),
-        "train_metrics": entries(METRICS, config.Metric.Train, "Metric.Train"),
-        "eval_metrics": entries(METRICS, config.Metric.Eval, "Metric.Eval"),
+        "task": task, "classes": built.classes,
+        "train_losses": losses(config, task, "Train", train_data),
+        "eval_losses": losses(config, task, "Eval", eval_data),
+        "train_metrics": metrics(config, task, "Train"), "eval_metrics": metrics(config, task, "Eval"),
         "optimizer": optimizer, "schedule": schedule, "save": built.save, "precision": precision, "ema": ema,
         "epochs": g.epochs, "seed": g.seed, "update_freq": g.update_freq, "print_batch_step": g.print_batch_step,
-        "eval_interval": g.eval_interval, "save_interval": g.save_interval, "resume": resume}
+        "eval_interval": g.eval_interval, "save_interval": g.save_interval, "early_stop": g.early_stop,
+        "resume": resume}
     return parts, built
 
 
@@ -295,7 +362,8 @@ def _on_features(config: Config, built: TunedModel, train_loader: Loader, eval_l
     for side, plain_loader in plain.items():
         split = copy.deepcopy(getattr(config.DataLoader, side))
         split.sampler = Sampler(batch_size=config.DataLoader.Eval.sampler.batch_size, shuffle=False)
-        ordered[side] = loader(split, "train" if side == "Train" else "test", config.Global.seed, plain_loader.dataset)
+        ordered[side] = loader(split, "train" if side == "Train" else "test", config.Global.seed, plain_loader.dataset,
+                               built.task)
         transforms[side] = split.dataset.get("transform_ops")
     arch = {"name": config.Arch.name, "frozen_dtype": config.Arch.frozen_dtype, **config.Arch.options}
     numbers = [precision.level] if precision.level == "O0" else [precision.level, precision.dtype]
@@ -304,14 +372,22 @@ def _on_features(config: Config, built: TunedModel, train_loader: Loader, eval_l
     return features.HeadOnly(built.adaptation), cached["Train"], cached.get("Eval")
 
 
-def entries(choices: Mapping[str, Callable], given: list, where: str) -> list:
-    """Objects from PaddleClas's lists of one-entry mappings: [{CELoss: {weight: 1.0}}]."""
-    built = []
+def entries(task: Task, family: str, given: list, where: str) -> list:
+    """Objects from PaddleClas's lists of one-entry mappings: [{CELoss: {weight: 1.0}}].
+
+    Args:
+        family: "losses" or "metrics" of the task.
+    """
+    choices, built = getattr(task, family), []
     for i, entry in enumerate(given):
         if not isinstance(entry, Mapping) or len(entry) != 1:
             raise ConfigError(f"{where}.{i} is {entry!r}: it must be one name with its options, such as "
                               f"{{{next(iter(choices))}: {{}}}}")
         (name, options), = entry.items()
+        owner = next((kind for kind, other in TASKS.items() if name in getattr(other, family)), None)
+        if name not in choices and owner:
+            raise ConfigError(f"{where}.{i}: {name} belongs to Task {owner}, and Task.name is {type(task).__name__}: "
+                              f"choose from {', '.join(choices)}, or set Task.name: {owner}")
         built.append(construct(choices, {"name": name, **(options or {})}, f"{where}.{i}"))
     return built
 

@@ -30,6 +30,7 @@ class Global:
     `device` is auto, cpu, gpu or gpu:N. `update_freq` batches make one step. `eval_interval` and
     `save_interval` are in epochs (0: only after the last). `output_dir` gets one fresh folder per run.
     `recompute` keeps only each block's input and runs its forward again in the backward: less memory, more time.
+    `early_stop`: end after so many evaluations without a better score (null: never).
     `cache_features`: where only the head trains on fixed images, compute what it reads once and keep it in
     `feature_cache` ($PPADAPT_CACHE or ~/.cache/ppadapt); auto: where that can be, True: or an error, False: never.
     """
@@ -43,6 +44,7 @@ class Global:
     eval_interval: int = 1
     save_interval: int = 1
     print_batch_step: int = 10
+    early_stop: Optional[int] = None
     use_visualdl: bool = True
     recompute: bool = False
     pretrained_model: Optional[str] = None
@@ -134,37 +136,30 @@ class DataLoader:
     Eval: Split
 
 
-def _cross_entropy() -> list:
-    return [{"CELoss": {"weight": 1.0}}]
-
-
-def _topk() -> list:
-    return [{"TopkAcc": {"topk": [1, 5]}}]
-
-
 @dataclass
 class Loss:
-    """Lists of one-entry mappings: `- CELoss: {weight: 1.0, epsilon: 0.1}`."""
+    """Lists of one-entry mappings: `- CELoss: {weight: 1.0, epsilon: 0.1}`; null: those of the Task."""
 
-    Train: list = field(default_factory=_cross_entropy)
-    Eval: list = field(default_factory=_cross_entropy)
+    Train: Optional[list] = None
+    Eval: Optional[list] = None
 
 
 @dataclass
 class Metric:
-    """Lists of one-entry mappings: `- TopkAcc: {topk: [1, 5]}`."""
+    """Lists of one-entry mappings: `- TopkAcc: {topk: [1, 5]}`; null: those of the Task."""
 
-    Train: list = field(default_factory=_topk)
-    Eval: list = field(default_factory=_topk)
+    Train: Optional[list] = None
+    Eval: Optional[list] = None
 
 
 @dataclass
 class Config:
-    """A whole configuration. `Tuning` and `Optimizer` hold a `name` with its options."""
+    """A whole configuration. `Task`, `Tuning` and `Optimizer` hold a `name` with its options."""
 
     Arch: Arch
     DataLoader: DataLoader
     Global: Global = field(default_factory=Global)
+    Task: dict = field(default_factory=lambda: {"name": "SingleLabel"})
     Tuning: Union[dict, list] = field(default_factory=lambda: {"name": "AdaptFormer"})
     Optimizer: dict = field(default_factory=lambda: {"name": "Momentum"})
     AMP: AMP = field(default_factory=AMP)

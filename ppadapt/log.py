@@ -40,9 +40,11 @@ def wants_bar() -> bool:
     return sys.stderr.isatty() or "ipykernel" in sys.modules
 
 
-def say(values: dict) -> str:
-    """Named numbers in a line."""
-    return ", ".join(f"{name}: {value:.5f}" for name, value in values.items() if name != "images")
+def say(values: dict, notes: Optional[dict] = None) -> str:
+    """Named numbers in a line, each with its note, if there is one, behind it."""
+    notes = notes or {}
+    return ", ".join(f"{name}: {value:.5f}" + (f" ({notes[name]})" if name in notes else "")
+                     for name, value in values.items() if name != "images")
 
 
 def progress(items, what: str):

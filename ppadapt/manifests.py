@@ -14,10 +14,12 @@ from .data import describe_transforms
 from .errors import UserError
 from .log import LOGGER
 from .models.catalogue import NETWORKS
+from .tasks import Task, from_manifest
 from .tuning import METHODS, Adaptation
 
 
-def manifest_of(config: Config, adaptation: Adaptation, classes: list[str], metrics: Mapping[str, Any]) -> dict:
+def manifest_of(config: Config, task: Task, adaptation: Adaptation, classes: list[str],
+                metrics: Mapping[str, Any]) -> dict:
     """What a tuned file says about itself: every fact, no default left out."""
     ops = config.DataLoader.Eval.dataset.get("transform_ops") or []
     if not any("DecodeImage" in op for op in ops):
@@ -26,7 +28,8 @@ def manifest_of(config: Config, adaptation: Adaptation, classes: list[str], metr
         "tuning": [{"name": type(m).__name__, **m.options} for m in adaptation.methods],
         "backbone": {**adaptation.network.built_as, "frozen_dtype": config.Arch.frozen_dtype,
                      "digest": adaptation.backbone_digest},
-        "head": config.Arch.head, "preprocess": describe_transforms(ops), "classes": classes, "metrics": dict(metrics)}
+        "head": config.Arch.head, "preprocess": describe_transforms(ops), "classes": classes, "task": task.manifest(),
+        "metrics": dict(metrics)}
 
 
 def check_fits(path: str | Path, manifest: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -51,7 +54,8 @@ def filled_in(manifest: Mapping[str, Any]) -> dict:
     backbone = manifest["backbone"]
     preprocess = manifest.get("preprocess")
     return {**manifest, "tuning": [_method(method) for method in manifest["tuning"]], "backbone": _backbone(backbone),
-            "preprocess": None if preprocess is None else _or_as_it_is(describe_transforms, preprocess)}
+            "preprocess": None if preprocess is None else _or_as_it_is(describe_transforms, preprocess),
+            "task": _or_as_it_is(lambda task: from_manifest(task).manifest(), manifest.get("task"))}
 
 
 def _method(given: Mapping[str, Any]) -> dict:

@@ -59,6 +59,11 @@ def epsilon(layer: nn.LayerNorm) -> float:
     return layer._epsilon
 
 
+def parameters_of(optimizer: paddle.optimizer.Optimizer) -> list[paddle.Tensor]:
+    """What an optimizer was given to train."""
+    return optimizer._parameter_list
+
+
 def truncated_normal(std: float, cut: Optional[float] = None) -> nn.initializer.Initializer:
     """Draws from a normal distribution around 0, cut at -cut and cut (None: at 2, as timm and PyTorch have it).
 

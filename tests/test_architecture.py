@@ -9,14 +9,14 @@ PACKAGE = Path(__file__).resolve().parent.parent / "ppadapt"
 GROUND = {"errors", "cpu", "files", "limits", "log", "paddle_compat", "pickles", "version"}
 # Room (a folder or a file of the package) -> the rooms it may import, beside the ground floor.
 ALLOWED = {
-    **{room: set() for room in ("models", "weights", "data", "engine")},
+    **{room: set() for room in ("models", "weights", "data", "engine", "tasks")},
     "config": set(),
     "tuning": {"models", "weights"},
     "networks": {"config", "models", "weights"},
-    "manifests": {"config", "data", "models", "tuning", "weights"},
-    "build": {"config", "data", "engine", "manifests", "models", "networks", "tuning", "weights"},
-    "serve": {"build", "config", "data", "engine", "models", "tuning"},
-    "runs": {"build", "config", "data", "engine", "networks", "serve", "tuning", "weights"},
+    "manifests": {"config", "data", "models", "tasks", "tuning", "weights"},
+    "build": {"config", "data", "engine", "manifests", "models", "networks", "tasks", "tuning", "weights"},
+    "serve": {"build", "config", "data", "engine", "models", "tasks", "tuning"},
+    "runs": {"build", "config", "data", "engine", "networks", "serve", "tasks", "tuning", "weights"},
     "errors": set(), "cpu": set(), "paddle_compat": set(), "version": set(), "files": {"errors"}, "log": {"errors"},
     "limits": {"errors"}, "pickles": {"errors", "limits"},
     "__init__": {"cpu", "version"},

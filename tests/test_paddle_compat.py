@@ -43,6 +43,12 @@ def test_a_layernorm_says_its_shape_and_epsilon():
     assert paddle_compat.epsilon(layer) == 0.25
 
 
+def test_an_optimizer_tells_what_it_trains():
+    layer = nn.Linear(2, 2)
+    optimizer = paddle.optimizer.SGD(0.1, parameters=layer.parameters())
+    assert [id(p) for p in paddle_compat.parameters_of(optimizer)] == [id(p) for p in layer.parameters()]
+
+
 @pytest.mark.parametrize("kind", [nn.BatchNorm1D, nn.BatchNorm2D, nn.BatchNorm3D, nn.SyncBatchNorm])
 def test_every_batchnorm_has_running_statistics(kind):
     layer = kind(4)

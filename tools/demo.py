@@ -18,10 +18,10 @@ def main():
     config = here / "configs/digits/vit_micro_adaptformer.yaml"
     rows = compare.compare(config, ["linear", "adaptformer"], [0], folder, [f"Global.epochs={args.epochs}"])
     run_folder = folder / rows[1]["runs"][0]["folder"]
-    test, probabilities = experiment.predict_test(run_folder, 32)
+    test, served, answers = experiment.predict_test(run_folder, 32)
     picture = folder / "predictions.png"
-    pictures.predictions([test.image(i) for i in range(32)], test.labels[:32], probabilities, test.classes, picture,
-                         "AdaptFormer on test digits, by writers that training has not seen")
+    pictures.predictions([test.image(i) for i in range(32)], test.labels[:32], answers, served.task, test.classes,
+                         picture, "AdaptFormer on test digits, by writers that training has not seen")
     print(f"\n{compare.table(rows)}\n\n"
           f"The frozen network is 5.4 MB and the same for both; a task is one tuned file.\n"
           f"predictions on test images: {picture}\n"

@@ -16,8 +16,7 @@ def main():
     from ppadapt.runs import experiment
 
     for answer in experiment.infer(**options):
-        said = ", ".join(f"{p['class']} {p['probability']:.2%}" for p in answer["predictions"])
-        print(f"{answer['file']}: {said}", flush=True)
+        print(f"{answer['file']}: {answer['text']}", flush=True)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def data_home(root: str | os.PathLike | None) -> Path:
 class Dataset:
     """Base of the datasets; a subclass sets ``classes`` and ``labels`` and reads one image.
 
-    Item ``i`` is ``(image float32 [C, H, W], label int)`` after ``transform``, or None where the image is
+    Item ``i`` is ``(image float32 [C, H, W], labels[i])`` after ``transform``, or None where the image is
     broken and ``on_error='skip'``. Every item draws from its own generator, seeded with
     ``(seed, epoch, i)``: the number of workers changes nothing, and a resumed run draws the same.
 
@@ -38,7 +38,7 @@ class Dataset:
 
     Attributes:
         classes: the class names, in the order of the labels.
-        labels: int64 [N], all labels, known without decoding an image.
+        labels: all targets, known without decoding an image: int64 [N], or a row per image (float32 [N, C]).
         images: all decoded images, uint8 [N, H, W, 3], where the data set is one array; else None.
 
     Raises:
@@ -110,7 +110,7 @@ class Dataset:
         # Seeding a generator costs more than cropping a 32 px image: only where something is random.
         return np.random.default_rng((self.seed, self.epoch, i)) if self.transform.random else None
 
-    def __getitem__(self, i: int) -> tuple[np.ndarray, int] | None:
+    def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray] | None:
         i = range(len(self))[i]
         try:
             image = self.image(i)
@@ -128,4 +128,4 @@ class Dataset:
         # PaddleClas's datasets do this themselves, so its files often leave ToCHWImage out.
         if image.shape[0] != 3 and image.shape[-1] == 3:
             image = image.transpose(2, 0, 1)
-        return image, int(self.labels[i])
+        return image, self.labels[i]

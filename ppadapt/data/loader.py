@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .balanced import balanced
 from .base import Dataset
 from .batch_transforms import build_batch_transforms
 from .batched import BatchedTransform
@@ -51,16 +53,17 @@ class _Sampler:
     """The batches of one rank: lists of indices, shuffled by (seed, epoch)."""
 
     def __init__(self, size: int, batch_size: int, shuffle: bool, drop_last: bool, seed: int, rank: int,
-                 world_size: int) -> None:
+                 world_size: int, groups: np.ndarray | None = None) -> None:
         self.size, self.batch_size, self.shuffle, self.drop_last = size, batch_size, shuffle, drop_last
-        self.seed, self.rank, self.world_size = seed, rank, world_size
+        self.seed, self.rank, self.world_size, self.groups = seed, rank, world_size, groups
         self.epoch = self.start = 0
 
     def indices(self) -> np.ndarray:
         """This rank's share. When training every rank gets as many, or the others would wait for ever."""
         if not self.shuffle:
             return np.arange(self.size)[self.rank::self.world_size]
-        order = np.random.default_rng((self.seed, self.epoch, _SHUFFLE_STREAM)).permutation(self.size)
+        rng = np.random.default_rng((self.seed, self.epoch, _SHUFFLE_STREAM))
+        order = rng.permutation(self.size) if self.groups is None else balanced(self.groups, rng)
         share = self.size // self.world_size if self.drop_last else -(-self.size // self.world_size)
         return np.resize(order, share * self.world_size)[self.rank::self.world_size]
 
@@ -77,8 +80,8 @@ class _Sampler:
         return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
 
 
-def _collate(items: list) -> list[np.ndarray]:
-    """Items to [labels, images]. One uint8 array alone is a message: of an error, or empty for no image."""
+def _collate(items: list, targets: Callable = np.asarray) -> list[np.ndarray]:
+    """Items to [targets, images]. One uint8 array alone is a message: of an error, or empty for no image."""
     for item in items:
         if isinstance(item, DataError):
             return [np.frombuffer(str(item).encode(), np.uint8)]
@@ -91,11 +94,11 @@ def _collate(items: list) -> list[np.ndarray]:
         message = (f"A batch has images of several shapes ({', '.join(map(str, sorted(shapes)[:3]))}): "
                    "let transform_ops end in one size (ResizeImage with size, or CropImage).")
         return [np.frombuffer(message.encode(), np.uint8)]
-    return [np.asarray(labels, np.int64), np.ascontiguousarray(np.stack(images))]
+    return [targets(labels), np.ascontiguousarray(np.stack(images))]
 
 
 class Loader:
-    """Iterates over ``(images, labels)``: float32 [N, C, H, W] and int64 [N] Tensors.
+    """Iterates over ``(images, labels)``: float32 [N, C, H, W] and what ``collate`` makes of N labels, as Tensors.
 
     With mixup or cutmix it is ``(images, (labels_a, labels_b, lam))`` where the loss of a batch is
     ``lam * loss(labels_a) + (1 - lam) * loss(labels_b)`` and ``lam`` is a float.
@@ -104,14 +107,15 @@ class Loader:
     (a few repeat, or with ``drop_last`` are left out); in order, each sample goes to exactly one rank.
 
     Attributes:
+        collate: makes one array of a batch's labels.
         how: in words, whether images are transformed one by one or in whole batches, and why.
     """
 
     def __init__(self, dataset: Dataset, batch_size: int, shuffle: bool, drop_last: bool, num_workers: int,
                  use_shared_memory: bool, batch_transforms: Sequence, seed: int, rank: int,
-                 world_size: int, transform_by: str) -> None:
-        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
-        self._sampler = _Sampler(len(dataset), batch_size, shuffle, drop_last, seed, rank, world_size)
+                 world_size: int, transform_by: str, collate: Callable, groups: np.ndarray | None) -> None:
+        self.dataset, self.batch_size, self.seed, self.collate = dataset, batch_size, seed, collate
+        self._sampler = _Sampler(len(dataset), batch_size, shuffle, drop_last, seed, rank, world_size, groups)
         self.batch_transforms = batch_transforms
         self._batched, self.how = _choose(dataset, transform_by)
         if self._batched and num_workers:
@@ -140,7 +144,8 @@ class Loader:
         if not self._checked:
             self._check_shared_memory()
         # Workers are forked here, so they see the epoch that was set.
-        items, collate = (_Indices, self._plan) if self._batched else (_Items, _collate)
+        items, collate = (_Indices, self._plan) if self._batched else (
+            _Items, functools.partial(_collate, targets=self.collate))
         batches = DataLoader(items(self.dataset), batch_sampler=self._sampler, collate_fn=collate,
                              num_workers=self.num_workers, use_shared_memory=self.use_shared_memory,
                              return_list=True)
@@ -162,7 +167,7 @@ class Loader:
             yield images, labels
 
     def _plan(self, indices: list[int]) -> list[np.ndarray]:
-        return [self.dataset.labels[indices], *self._batched.plan(indices)]
+        return [self.collate(self.dataset.labels[indices]), *self._batched.plan(indices)]
 
     def _bytes_per_image(self) -> int:
         """Of a transformed image: the first that can be read (0 when none can; not counted as skipped)."""
@@ -205,7 +210,8 @@ def _choose(dataset: Dataset, transform_by: str) -> tuple[BatchedTransform | Non
 
 def build_loader(dataset: Dataset, batch_size: int, shuffle: bool = False, drop_last: bool = False,
                  num_workers: int = 0, use_shared_memory: bool = True, batch_transforms: list | None = None,
-                 seed: int = 0, rank: int = 0, world_size: int = 1, transform_by: str = "auto") -> Loader:
+                 seed: int = 0, rank: int = 0, world_size: int = 1, transform_by: str = "auto",
+                 collate: Callable[[Sequence], np.ndarray] = np.asarray, groups: np.ndarray | None = None) -> Loader:
     """A checked Loader.
 
     Args:
@@ -215,6 +221,8 @@ def build_loader(dataset: Dataset, batch_size: int, shuffle: bool = False, drop_
             can be.
         batch_transforms: operators in PaddleClas's form (``batch_transform_ops``), or None.
         rank, world_size: this process and the number of them.
+        collate: the labels of a batch -> one array [N, ...].
+        groups: int64, the class of each image, where an epoch is to draw from all classes alike (``shuffle``).
 
     Raises:
         DataError: for every option that cannot work, such as a batch larger than the data with ``drop_last``.
@@ -226,7 +234,7 @@ def build_loader(dataset: Dataset, batch_size: int, shuffle: bool = False, drop_
     if rank >= world_size:
         raise DataError(f"rank is {rank}: with world_size {world_size} it is at most {world_size - 1}.")
     loader = Loader(dataset, batch_size, bool(shuffle), bool(drop_last), num_workers, bool(use_shared_memory),
-                    build_batch_transforms(batch_transforms), seed, rank, world_size, transform_by)
+                    build_batch_transforms(batch_transforms), seed, rank, world_size, transform_by, collate, groups)
     if not len(loader):
         raise DataError(f"batch_size {batch_size} on {world_size} process(es) leaves no batch of "
                         f"{len(dataset)} images: make it smaller, or set drop_last: False.")

@@ -1,35 +1,75 @@
 """One pass over labelled images."""
 from __future__ import annotations
 
-from typing import Callable, Iterable
+from typing import Any, Callable, Iterable, Sequence
 
 import paddle
 
-from .metrics import Totals
+from ..errors import UserError
+from ..log import LOGGER
+from .totals import MeanLoss
+
+
+class EvaluationError(UserError):
+    """An evaluation whose numbers would mean nothing."""
 
 
 @paddle.no_grad()
 def evaluate(network: Callable, batches: Iterable, losses: list, metrics: list, amp: Callable) -> dict[str, float]:
-    """Mean loss and accuracies in percent of a network in eval mode.
+    """Mean loss and metrics of a network in eval mode.
 
     Args:
-        batches: pairs of images [N, C, H, W] and labels [N].
-        losses, metrics: what to compute of logits and labels.
+        batches: pairs of images [N, C, H, W] and targets [N, ...].
+        losses, metrics: what to compute of logits and targets; the metrics keep what they saw for `details`.
         amp: makes the context that mixed precision needs.
 
     Returns:
-        {"loss": ..., "top1": ..., "top5": ..., "images": ...}
+        {"loss": ..., what the metrics compute ..., "images": ...}
 
     Raises:
-        ValueError: when there is no image.
+        EvaluationError: when there is no image, or a logit or loss is not finite.
     """
-    totals = Totals()
-    for images, labels in batches:
+    total, broken = MeanLoss(), None
+    for metric in metrics:
+        metric.reset()
+    for images, targets in batches:
         with amp():
             logits = network(images)
-        n = images.shape[0]
-        hits = {name: value for metric in metrics for name, value in metric(logits, labels).items()}
-        totals.add(n, loss=sum(loss(logits, labels) for loss in losses) * n, **hits)
-    if not totals.images:
-        raise ValueError("the evaluation set has no image that could be read")
-    return {**totals.read(), "images": totals.images}
+        wrong = (~paddle.isfinite(logits.astype("float32")).all(axis=-1)).astype("int64").sum()
+        broken = wrong if broken is None else broken + wrong
+        total.add(images.shape[0], sum(loss(logits, targets) for loss in losses))
+        for metric in metrics:
+            metric.update(logits, targets)
+    if not total.images:
+        raise EvaluationError("the evaluation set has no image that could be read")
+    result = {"loss": total.read()}
+    if int(broken) or not paddle.isfinite(total.sum):
+        raise EvaluationError(
+            f"the network's answer to {int(broken)} of {total.images} images is NaN or infinite, the loss "
+            f"{result['loss']}: no number of this evaluation would mean anything. The training diverged (a lower "
+            "learning rate, or Optimizer.clip_norm=1.0), float16 overflowed (AMP.dtype=bfloat16), or the weights are damaged")
+    for metric in metrics:
+        result.update(metric.compute())
+    return {**result, "images": total.images}
+
+
+def details(metrics: list, classes: Sequence[str]) -> dict[str, Any]:
+    """What the metrics of an evaluation tell beyond numbers; their rows per class become one table."""
+    found: dict[str, Any] = {}
+    for metric in metrics:
+        more = metric.details(classes)
+        rows = more.pop("per_class", [])
+        table = found.setdefault("per_class", [{} for _ in classes]) if rows else []
+        for row, values in zip(table, rows):
+            row.update(values)
+        found.update(more)
+    empty = found.get("classes_without_images")
+    if empty:
+        LOGGER.warning("%d classes are in no test image and left out of the means: %s%s", len(empty),
+                       ", ".join(empty[:8]), " ..." if len(empty) > 8 else "")
+    return found
+
+
+def notes(metrics: list, class_num: int) -> dict[str, str]:
+    """What has to be said beside a metric's number: {"top5": "of 3 classes"}."""
+    return {name: note for metric in metrics for name, note in metric.notes(class_num).items()}

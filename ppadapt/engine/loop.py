@@ -6,7 +6,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Sequence
 
 import paddle
 
@@ -16,9 +16,9 @@ from . import checkpoint, memory
 from .amp import Precision
 from .curves import Curves
 from .epoch_log import EpochLog
-from .evaluate import evaluate
-from .metrics import Totals
-from .optim import EMA, Schedule
+from .evaluate import details, evaluate, notes
+from .optim import EMA, Schedule, scale_gradients
+from .totals import MeanLoss
 
 
 class TrainingError(UserError):
@@ -29,7 +29,8 @@ class TrainingError(UserError):
 class Job:
     """All that `run` needs, built.
 
-    `save(path, metrics)` writes the tuned state. `resume` is what `checkpoint.load_progress` returned.
+    `task` says what is asked of a sample, of `classes`. `save(path, metrics)` writes the tuned state. `resume` is what
+    `checkpoint.load_progress` returned. `early_stop` is how many evaluations may pass without a better score.
     """
 
     adaptation: Any
@@ -44,6 +45,8 @@ class Job:
     folder: Path
     save: Callable[[Path, dict], None]
     precision: Precision
+    task: Any = None
+    classes: Sequence[str] = ()
     ema: Optional[EMA] = None
     curves: Curves = field(default_factory=lambda: Curves(None))
     epochs: int = 1
@@ -52,6 +55,7 @@ class Job:
     print_batch_step: int = 10
     eval_interval: int = 1
     save_interval: int = 1
+    early_stop: Optional[int] = None
     resume: Optional[dict] = None
 
 
@@ -62,14 +66,17 @@ def run(job: Job) -> dict:
     goes on with the numbers of one that never stopped.
 
     Raises:
-        TrainingError: when the loss is not finite, or a frozen tensor changed.
+        TrainingError: when the loss or what trains is not finite, or a frozen tensor changed.
+        EvaluationError: when an evaluation is not finite.
     """
-    adaptation, precision, schedule = job.adaptation, job.precision, job.schedule
+    adaptation, precision, schedule, task = job.adaptation, job.precision, job.schedule, job.task
+    main = task.main
+    noted = notes(job.eval_metrics, len(job.classes))
     parameters = adaptation.parameters()
     peak = memory.Peak()
     precision.prepare(adaptation)
     frozen = adaptation.frozen_digest()
-    history, best, seconds, first = [], {"epoch": 0, "score": -math.inf}, 0.0, 1
+    history, best, seconds, first, found = [], {"epoch": 0, "score": -math.inf}, 0.0, 1, {}
     if job.resume:
         schedule.set_state_dict(job.resume["schedule"])
         checkpoint.restore_optimizer(job.optimizer, parameters, schedule, job.resume["optimizer"])
@@ -82,19 +89,24 @@ def run(job: Job) -> dict:
     start = time.perf_counter() - seconds
 
     for epoch in range(first, job.epochs + 1):
+        if _stale(job, history, best):
+            break
         row = {"epoch": epoch, **_train_epoch(job, epoch)}
+        _check_trained(adaptation, epoch)
         last = epoch == job.epochs
         if job.eval_loader and (last or job.eval_interval and epoch % job.eval_interval == 0):
             adaptation.eval()
             with job.ema or nullcontext():
                 result = evaluate(adaptation, job.eval_loader, job.eval_losses, job.eval_metrics, precision.context)
-                LOGGER.info("[Eval][Epoch %d][Avg]%s", epoch, say(result))
+                LOGGER.info("[Eval][Epoch %d][Avg]%s", epoch, say(result, noted))
+                _say_missing(job.eval_loader.dataset, result["images"])
                 row.update({f"eval_{name}": value for name, value in result.items()})
                 job.curves.add(epoch, **{f"eval_{n}": v for n, v in result.items() if n != "images"})
-                if _score(result) > best["score"]:
-                    best = {"epoch": epoch, "score": _score(result), "top1": result.get("top1")}
+                if task.score(result) > best["score"]:
+                    best = {"epoch": epoch, "score": task.score(result), main: result.get(main)}
                     job.save(job.folder / "best_model.safetensors", {**result, "epoch": epoch})
         history.append(row)
+        last = last or _stale(job, history, best)
         if last or job.save_interval and epoch % job.save_interval == 0:
             job.save(job.folder / "latest.safetensors", row)
             checkpoint.save_progress(
@@ -105,71 +117,112 @@ def run(job: Job) -> dict:
     if best["epoch"] == 0 and history:  # never evaluated
         with job.ema or nullcontext():
             job.save(job.folder / "best_model.safetensors", history[-1])
+    if _stale(job, history, best):
+        LOGGER.info("stopped after epoch %d of %d: %d evaluations without a better score than that of epoch %d "
+                    "(Global.early_stop)", history[-1]["epoch"], job.epochs, job.early_stop, best["epoch"])
     if adaptation.frozen_digest() != frozen:
         raise TrainingError("a frozen tensor changed during training: this is a fault of ppadapt, "
                             "please report it with the run's config.yaml")
     trained, total = adaptation.counts()
     end = history[-1] if history else {}
+    if "eval_loss" in end and first <= end["epoch"]:
+        found = details(job.eval_metrics, job.classes)
     return {
-        "top1": end.get("eval_top1"), "top5": end.get("eval_top5"), "loss": end.get("eval_loss"),
-        "best_top1": best.get("top1"), "best_epoch": best["epoch"] or None,
+        **{name: end.get(f"eval_{name}") for name in task.headline}, "loss": end.get("eval_loss"),
+        f"best_{main}": best.get(main), "best_epoch": best["epoch"] or None,
         "trained_parameters": trained, "parameters": total, "frozen_digest": frozen,
         "seconds": round(time.perf_counter() - start, 2),
         "images_per_second": round(end.get("train_ips", 0.0), 2), "peak_memory_mb": peak.mb(),
-        "history": history,
+        "stopped_early": _stale(job, history, best), "notes": noted, **found, "history": history,
     }
 
 
 def _train_epoch(job: Job, epoch: int) -> dict:
-    """One epoch; returns means of loss and accuracies, the learning rate and the speed."""
+    """One epoch; returns means of loss and metrics, the learning rate and the speed."""
     paddle.seed(job.seed * 1_000_003 + epoch)
     job.adaptation.train()
     job.train_loader.set_epoch(epoch)
     batches = len(job.train_loader)
     if not batches:
         raise TrainingError("an epoch has no batch: lower DataLoader.Train.sampler.batch_size, or set drop_last: False")
-    totals, unchecked, pending = Totals(), [], 0
+    total, unchecked = MeanLoss(), []
+    for metric in job.train_metrics:
+        metric.reset()
+    group = _Group(job, batches)
     log = EpochLog(epoch, job.epochs, batches, job.print_batch_step, job.schedule.name)
     try:
-        for i, (images, labels) in enumerate(job.train_loader):
+        for i, (images, targets) in enumerate(job.train_loader):
             log.read()
-            # The last group of an epoch may be smaller: its loss is divided by what it has.
-            group = min(job.update_freq, batches - i // job.update_freq * job.update_freq)
             with job.precision.context():
                 logits = job.adaptation(images)
-                loss = sum(loss(logits, labels) for loss in job.train_losses)
-            job.precision.backward(loss / group if group > 1 else loss)
+                loss = sum(loss(logits, targets) for loss in job.train_losses)
             lr = job.optimizer.get_lr()
-            pending += 1
-            if pending == group:
-                _step(job)
-                pending = 0
             n = images.shape[0]
-            hits = {k: v for metric in job.train_metrics for k, v in metric(logits, labels).items()}
-            totals.add(n, loss=loss * n, **hits)
+            group.backward(loss, n)
+            total.add(n, loss)
+            for metric in job.train_metrics:
+                metric.update(logits, targets)
             unchecked.append((i, lr, loss.detach()))
             log.step(n)
             if log.due(i):
                 _check_finite(unchecked, epoch)
                 unchecked = []
-                means = totals.read()
+                means = _means(job, total)
                 log.line(i, lr, means)
                 job.curves.add((epoch - 1) * batches + i, train_lr=lr, train_ips=log.speed(),
                                **{f"train_{name}": value for name, value in means.items()})
     finally:
         log.close()
-    if pending:  # batches of broken images left the last group short
-        _step(job)
+    group.finish()
     _check_finite(unchecked, epoch)
-    if not totals.images:
+    if not total.images:
         raise TrainingError("no training image could be read")
-    means = totals.read()
+    means = _means(job, total)
     LOGGER.info("[Train][Epoch %d/%d][Avg]%s, ips: %.1f samples/s", epoch, job.epochs, say(means), log.speed())
     skipped = getattr(job.train_loader.dataset, "skipped", 0)
     if skipped:
         LOGGER.warning("%d broken images were skipped so far", skipped)
     return {**{f"train_{name}": value for name, value in means.items()}, "train_ips": log.speed(),
             "train_seconds": log.busy, "lr": lr}
+
+
+class _Group:
+    """The `update_freq` batches of one step. Every image of them counts alike, whatever its batch.
+
+    A batch's mean loss is weighed by its share of as many batches like the first; where a group turns out to have
+    other than that many images (the epoch ends, broken ones were left out), its gradients are scaled before the step.
+    """
+
+    def __init__(self, job: Job, batches: int):
+        self.job, self.left = job, batches
+        self.batches = self.images = self.expected = 0
+
+    def backward(self, loss: paddle.Tensor, images: int) -> None:
+        """Add the gradients of a batch, and step when the group is whole."""
+        if not self.batches:
+            self.expected = images * self.job.update_freq
+        self.job.precision.backward(loss / (self.expected / images) if self.job.update_freq > 1 else loss)
+        self.images += images
+        self.batches += 1
+        self.left -= 1
+        if self.batches == self.job.update_freq or not self.left:
+            self.finish()
+
+    def finish(self) -> None:
+        """Step with what there is; of nothing, do nothing."""
+        if not self.batches:
+            return
+        if self.images != self.expected:
+            scale_gradients(self.job.optimizer, self.expected / self.images)
+        self.batches = self.images = 0
+        _step(self.job)
+
+
+def _means(job: Job, total: MeanLoss) -> dict[str, float]:
+    means = {"loss": total.read()}
+    for metric in job.train_metrics:
+        means.update(metric.compute())
+    return means
 
 
 def _step(job: Job) -> None:
@@ -186,6 +239,20 @@ def _check_finite(losses: list, epoch: int) -> None:
                                 "lower Optimizer.lr.learning_rate, or clip with Optimizer.clip_norm=1.0")
 
 
-def _score(result: dict) -> float:
-    """What the best model is chosen by: top-1, or the loss where there is no top-1."""
-    return result.get("top1", -result["loss"])
+def _check_trained(adaptation: Any, epoch: int) -> None:
+    """The last step of an epoch shows in no loss, but would be saved."""
+    bad = [name for name, tensor in adaptation.tensors().items() if not bool(paddle.isfinite(tensor).all())]
+    if bad:
+        raise TrainingError(f"after epoch {epoch} {', '.join(bad[:4])}{' ...' * (len(bad) > 4)} holds NaN or infinity: "
+                            "lower Optimizer.lr.learning_rate, or clip with Optimizer.clip_norm=1.0")
+
+
+def _say_missing(data: Any, images: int) -> None:
+    if images < len(data):
+        LOGGER.warning("evaluated on %d of %d test images: %d could not be read", images, len(data), len(data) - images)
+
+
+def _stale(job: Job, history: list, best: dict) -> bool:
+    """Whether so many evaluations as `early_stop` says have passed since the best one; known from the history alone."""
+    passed = sum("eval_loss" in row for row in history if row["epoch"] > best["epoch"])
+    return bool(job.early_stop) and best["epoch"] > 0 and passed >= job.early_stop

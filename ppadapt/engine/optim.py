@@ -8,6 +8,7 @@ from typing import Any, Mapping, Optional, Union
 import paddle
 from paddle.optimizer import lr as paddle_lr
 
+from .. import paddle_compat
 from ..errors import ConfigError, choose
 
 # These take functions or a metric, which a YAML file cannot say, or are wrapped here.
@@ -144,6 +145,14 @@ def build_optimizer(parameters: Mapping[str, paddle.Tensor], schedule: Schedule,
         return make(learning_rate=schedule, parameters=list(parameters.values()), **options)
     except (TypeError, ValueError, AssertionError) as error:
         raise ConfigError(f"Optimizer ({name}): {error}") from error
+
+
+@paddle.no_grad()
+def scale_gradients(optimizer: paddle.optimizer.Optimizer, factor: float) -> None:
+    """Multiply the gradients that the next step will use, in place."""
+    for parameter in paddle_compat.parameters_of(optimizer):
+        if parameter.grad is not None:
+            parameter.grad.scale_(factor)
 
 
 class EMA:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Sequence
 
-from .. import build, files, log, weights
+from .. import build, files, log, tasks, weights
 from .. import config as configs
 from ..config import Config
 from ..data.holdout import PART
 from ..errors import ConfigError, UserError, choose
+from ..tasks import Task
 from . import experiment
 from .record import Identity, Record
 
@@ -106,15 +107,16 @@ def compare(config: Path, methods: Sequence[str], seeds: Sequence[int], folder: 
                 runs.check(row, row.config(overrides, candidate, first))
             for candidate in search:
                 runs.check(row, held_out(row.config(overrides, candidate, first), holdout))
+        task = runs.task
         runs.total = len(rows) * (len(search) + len(seeds))
         table_rows = []
         for row in rows:
             tried = [runs.get(row, held_out(row.config(overrides, candidate, first), holdout),
                               ", ".join([*brief(candidate), "held-out data"])) for candidate in search]
-            best = max(range(len(tried)), key=lambda i: (tried[i]["top1"], -tried[i]["loss"])) if tried else 0
+            best = max(range(len(tried)), key=lambda i: (task.score(tried[i]), -tried[i]["loss"])) if tried else 0
             done = [runs.get(row, row.config(overrides, candidates[best], seed), f"seed {seed}") for seed in seeds]
             table_rows.append({**summarise(row.label, done), "chosen": candidates[best], "candidates": [
-                {"values": c, "top1": run["top1"], "loss": run["loss"]} for c, run in zip(search, tried)]})
+                {"values": c, task.main: run[task.main], "loss": run["loss"]} for c, run in zip(search, tried)]})
     _write(results, table_rows)
     return table_rows
 
@@ -125,16 +127,30 @@ class _Runs:
     def __init__(self, folder: Path, record: Path):
         self.folder, self.record, self.identity = folder, Record(record), Identity()
         self.total = self.count = 0
+        self.task: Optional[Task] = None
 
     def check(self, row: Row, plan: Config) -> None:
         """Raise a user's mistake with the row it is in."""
         try:
             if not plan.Global.eval_during_train:
                 raise ConfigError("a comparison needs Global.eval_during_train: True")
+            self._check_task(plan)
             if not self.record.find(self.identity(plan)):
                 build.check(plan)
         except UserError as error:
             raise type(error)(f"{row.label}: {error}") from None
+
+    def _check_task(self, plan: Config) -> None:
+        """All rows answer the same question, and their evaluations measure what they are compared by."""
+        task = build.task_of(plan)
+        if self.task is not None and task.manifest() != self.task.manifest():
+            raise ConfigError(f"Task {_options(task)} is not that of the rows above, {_options(self.task)}: make two "
+                              "comparisons")
+        self.task = task
+        measured = {name for metric in build.metrics(plan, task, "Eval") for name in metric.names()}
+        if task.main not in measured:
+            raise ConfigError(f"a comparison needs {task.headline[task.main]}: add it to Metric.Eval, such as "
+                              f"{task.default_metrics}")
 
     def get(self, row: Row, plan: Config, what: str) -> dict:
         """The results of a run, from the record or from training."""
@@ -142,17 +158,20 @@ class _Runs:
         log.setup()
         identity = self.identity(plan)
         run = self.record.find(identity)
+        main = self.task.main
         log.LOGGER.info("run %d of %d: %s, %s%s", self.count, self.total, row.label, what,
-                        "" if run is None else f": done before, top-1 {run['top1']}")
+                        "" if run is None else f": done before, {self.task.headline[main]} {run[main]}")
         if run is None:
             plan.Global.output_dir = str(self.folder)
             results = experiment.train(plan, row.path)
-            if results["top1"] is None:
-                raise ConfigError("a comparison needs top-1: add TopkAcc: {topk: [1, 5]} to Metric.Eval")
             place = Path(results["folder"]).relative_to(self.folder).as_posix()
             run = {"row": row.label, "seed": plan.Global.seed, **results, "folder": place, **identity}
             self.record.add(run)
         return run
+
+
+def _options(task: Task) -> str:
+    return ", ".join(f"{value}" if key == "kind" else f"{key}={value}" for key, value in task.manifest().items())
 
 
 def variants(options: Sequence[str]) -> list[dict[str, Any]]:
@@ -188,10 +207,11 @@ def seed_list(text: str) -> list[int]:
 
 def summarise(method: str, runs: list[dict]) -> dict:
     """Means over the seeds of one row; `std` is that of the sample (None for one seed)."""
-    top1 = [run["top1"] for run in runs]
     first = runs[0]
-    return {"method": method, "seeds": len(runs), "top1": statistics.mean(top1),
-            "std": statistics.stdev(top1) if len(top1) > 1 else None,
+    main = tasks.from_manifest(first.get("task")).main
+    found = [run[main] for run in runs]
+    return {"method": method, "seeds": len(runs), main: statistics.mean(found),
+            "std": statistics.stdev(found) if len(found) > 1 else None,
             "trained_parameters": first["trained_parameters"],
             "share": first["trained_parameters"] / first["parameters"], "file_bytes": first["file_bytes"],
             "images_per_second": statistics.mean(run["images_per_second"] for run in runs),
@@ -200,13 +220,15 @@ def summarise(method: str, runs: list[dict]) -> dict:
             "peak_memory_mb": max(run["peak_memory_mb"] for run in runs), "runs": runs}
 
 
-HEAD = ("method", "top-1", "seeds", "trained parameters", "of the network", "tuned file", "images/s", "time", "memory")
+def task_of(row: dict) -> Task:
+    """What the runs of a row were asked."""
+    return tasks.from_manifest(row["runs"][0].get("task"))
 
 
 def cells(row: dict) -> list[str]:
     """A row of the table as text."""
     spread = f" ± {row['std']:.2f}" if row["std"] is not None else ""
-    return [row["method"], f"{row['top1']:.2f}{spread}", str(row["seeds"]), f"{row['trained_parameters']:,}",
+    return [row["method"], f"{row[task_of(row).main]:.2f}{spread}", str(row["seeds"]), f"{row['trained_parameters']:,}",
             f"{row['share']:.2%}", experiment.size(row["file_bytes"]),
             f"{row['images_per_second']:.0f}" + "*" * row["cached_features"], f"{row['seconds']:.0f} s",
             f"{row['peak_memory_mb']:.0f} MiB"]
@@ -214,18 +236,23 @@ def cells(row: dict) -> list[str]:
 
 def table(rows: list[dict]) -> str:
     """The comparison in Markdown, with what was chosen on held-out data where there was a choice."""
-    head, lines = HEAD, [cells(row) for row in rows]
+    task = task_of(rows[0])
+    head = ("method", task.headline[task.main], "seeds", "trained parameters", "of the network", "tuned file",
+            "images/s", "time", "memory")
+    lines = [cells(row) for row in rows]
     if any(row.get("candidates") for row in rows):
-        head, lines = (*HEAD, "chosen"), [[*line, ", ".join(brief(r["chosen"]))] for line, r in zip(lines, rows)]
+        head, lines = (*head, "chosen"), [[*line, ", ".join(brief(r["chosen"]))] for line, r in zip(lines, rows)]
     note = "\n\n\\* the head alone, on cached features" if any(row["cached_features"] for row in rows) else ""
     return experiment.markdown(head, lines) + note
 
 
 def choices_table(rows: list[dict]) -> str:
-    """Held-out accuracy of every candidate, in Markdown; empty where nothing was chosen."""
-    tried = [[row["method"], ", ".join(brief(c["values"])), f"{c['top1']:.2f}", "x" * (c["values"] == row["chosen"])]
+    """What every candidate reached on held-out data, in Markdown; empty where nothing was chosen."""
+    task = task_of(rows[0])
+    tried = [[row["method"], ", ".join(brief(c["values"])), f"{c[task.main]:.2f}", "x" * (c["values"] == row["chosen"])]
              for row in rows for c in row.get("candidates", ())]
-    return experiment.markdown(("method", "candidate", "held-out top-1", "chosen"), tried) if tried else ""
+    head = ("method", "candidate", f"held-out {task.headline[task.main]}", "chosen")
+    return experiment.markdown(head, tried) if tried else ""
 
 
 def _write(folder: Path, rows: list[dict]) -> None:

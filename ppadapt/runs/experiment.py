@@ -16,17 +16,18 @@ from .. import build, files, log
 from .. import config as configs
 from ..config import Config
 from ..data import build_transforms
+from ..engine import evaluate as evaluation
 from ..engine.amp import Precision
-from ..engine.evaluate import evaluate as run_evaluation
 from ..engine.loop import run as run_training
-from ..engine.losses import LOSSES
-from ..engine.metrics import METRICS
 from ..errors import ConfigError
 from ..serve import backends
 from ..serve import infer as deploy
 from ..serve import service as serving
+from ..tasks import Task
 from ..tuning.frozen.features import HeadOnly
 from ..version import __version__
+
+MOST_CLASSES = 100  # of which a table is still read
 
 
 def train(config: Config, source: Path = Path("run.yaml")) -> dict:
@@ -66,12 +67,12 @@ def train(config: Config, source: Path = Path("run.yaml")) -> dict:
         "config": config.to_dict(), "folder": str(job.folder),
         "tuning": [type(m).__name__ for m in model.adaptation.methods],
         "backbone": config.Arch.name, "backbone_digest": model.adaptation.backbone_digest, **results,
-        "cached_features": isinstance(job.adaptation, HeadOnly),
+        "task": model.task.manifest(), "cached_features": isinstance(job.adaptation, HeadOnly),
         "file_bytes": best.stat().st_size if best.is_file() else None,
         "versions": {"ppadapt": __version__, "paddle": paddle.__version__, "python": platform.python_version()},
         "machine": machine()}
     files.write_json(job.folder / "results.json", results)
-    log.LOGGER.info("\n%s", table([results]))
+    log.LOGGER.info("\n%s", table([results], model.task))
     log.LOGGER.info("results.json, train.log and the tuned file are in %s; curves: visualdl --logdir %s",
                     job.folder, config.Global.output_dir)
     return results
@@ -79,7 +80,7 @@ def train(config: Config, source: Path = Path("run.yaml")) -> dict:
 
 def evaluate(config: Config, backend: Optional[str] = None, precision: str = "float32",
              exported: Optional[Path] = None) -> dict:
-    """Evaluate the network of a config on its DataLoader.Eval; returns loss and accuracies in percent.
+    """Evaluate the network of a config on its DataLoader.Eval; returns loss and metrics. The log has each class too.
 
     Args:
         backend, precision, exported: as of `serving.service`.
@@ -91,7 +92,8 @@ def evaluate(config: Config, backend: Optional[str] = None, precision: str = "fl
     build.set_device(config.Global.device)
     if exported is None:
         serving.need_something_tuned(config)
-    data = build.loader(config.DataLoader.Eval, "test", config.Global.seed)
+    task = build.task_of(config)
+    data = build.loader(config.DataLoader.Eval, "test", config.Global.seed, task=task)
     if backend in (None, "dygraph") and exported is None:
         backends.check("dygraph", precision, "cpu")
         model = build.tuned_model(config, data.dataset.classes)
@@ -108,11 +110,15 @@ def evaluate(config: Config, backend: Optional[str] = None, precision: str = "fl
                               "was trained for")
         network, context = served.logits, contextlib.nullcontext
     start = time.perf_counter()
-    result = run_evaluation(network, log.progress(data, "evaluating"),
-                            build.entries(LOSSES, config.Loss.Eval, "Loss.Eval"),
-                            build.entries(METRICS, config.Metric.Eval, "Metric.Eval"), context)
-    log.LOGGER.info("[Eval][Avg]%s (%d images, %.1f images/s)", log.say(result), result["images"],
+    metrics = build.metrics(config, task, "Eval")
+    result = evaluation.evaluate(network, log.progress(data, "evaluating"),
+                                 build.losses(config, task, "Eval", data.dataset), metrics, context)
+    log.LOGGER.info("[Eval][Avg]%s (%d images, %.1f images/s)",
+                    log.say(result, evaluation.notes(metrics, len(data.dataset.classes))), result["images"],
                     result["images"] / (time.perf_counter() - start))
+    classes = per_class(evaluation.details(metrics, data.dataset.classes))
+    if classes:
+        log.LOGGER.info("\n%s", classes)
     if data.dataset.skipped:
         log.LOGGER.warning("%d broken images were skipped", data.dataset.skipped)
     return result
@@ -120,7 +126,7 @@ def evaluate(config: Config, backend: Optional[str] = None, precision: str = "fl
 
 def infer(config: Config, backend: Optional[str] = None, precision: str = "float32",
           exported: Optional[Path] = None) -> Iterator[dict]:
-    """The likeliest classes of the images that Infer.infer_imgs names, as they come; see `deploy.infer.classify`.
+    """The answers for the images that Infer.infer_imgs names, as they come; see `serve.infer.classify`.
 
     With Infer.save_path they go into a file as well, CSV or JSON.
 
@@ -141,8 +147,8 @@ def infer(config: Config, backend: Optional[str] = None, precision: str = "float
     served = serving.service(config, backend, precision, exported)
     transform = build_transforms(options.transforms or served.transform_ops)
     start, answers = time.perf_counter(), []
-    for answer in deploy.classify(served.predict, transform, served.classes, files, options.batch_size, options.topk,
-                                  served.shape):
+    for answer in deploy.classify(served.predict, transform, served.task, served.classes, files, options.batch_size,
+                                  options.topk, served.shape):
         answers.append(answer)
         yield answer
     seconds = time.perf_counter() - start
@@ -155,19 +161,31 @@ def infer(config: Config, backend: Optional[str] = None, precision: str = "float
 
 
 def predict_test(run: Path, count: int) -> tuple:
-    """A finished run on its first test images: (the data set, probabilities [count, classes])."""
+    """A finished run on its first test images: (the data set, the Service that answered, answers [count, classes])."""
     config = configs.load(run / "config.yaml", [f"Global.pretrained_model={run / 'best_model.safetensors'}"])
     data = build.dataset(config.DataLoader.Eval, "test", config.Global.seed)
-    return data, serving.service(config).predict(np.stack([data[i][0] for i in range(count)]))
+    served = serving.service(config)
+    return data, served, served.predict(np.stack([data[i][0] for i in range(count)]))
 
 
-def table(rows: list[dict], name=lambda row: " + ".join(row["tuning"])) -> str:
+def table(rows: list[dict], task: Task) -> str:
     """Results as a Markdown table."""
-    head = ("method", "trained parameters", "of the network", "top-1", "top-5", "file", "images/s", "time", "memory")
-    cells = [[name(r), f"{r['trained_parameters']:,}", f"{r['trained_parameters'] / r['parameters']:.2%}",
-              _percent(r["top1"]), _percent(r["top5"]), size(r["file_bytes"]), f"{r['images_per_second']:.0f}",
-              f"{r['seconds']:.0f} s", f"{r['peak_memory_mb']:.0f} MiB"] for r in rows]
+    head = ("method", "trained parameters", "of the network", *task.headline.values(), "file", "images/s", "time",
+            "memory")
+    cells = [[" + ".join(r["tuning"]), f"{r['trained_parameters']:,}",
+              f"{r['trained_parameters'] / r['parameters']:.2%}",
+              *(_number(r[key], r["notes"].get(key)) for key in task.headline), size(r["file_bytes"]),
+              f"{r['images_per_second']:.0f}", f"{r['seconds']:.0f} s", f"{r['peak_memory_mb']:.0f} MiB"] for r in rows]
     return markdown(head, cells)
+
+
+def per_class(details: dict) -> str:
+    """What an evaluation found of each class, as a Markdown table; "" where it tells of none, or of very many."""
+    rows = details.get("per_class", ())
+    if not 0 < len(rows) <= MOST_CLASSES:
+        return ""
+    return markdown(list(rows[0]), [[_number(value) if isinstance(value, float) or value is None else value
+                                     for value in row.values()] for row in rows])
 
 
 def markdown(head, cells) -> str:
@@ -197,5 +215,5 @@ def machine() -> str:
     return f"{os.cpu_count()} cores of {model}"
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def _number(value: float | None, note: str | None = None) -> str:
+    return "-" if value is None else f"{value:.2f}" + (f" ({note})" if note else "")

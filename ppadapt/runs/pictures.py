@@ -6,7 +6,8 @@ from typing import Callable, Sequence
 
 import numpy as np
 
-from .. import files
+from .. import files, tasks
+from ..tasks import Task
 
 DPI = 200
 
@@ -27,7 +28,10 @@ def _save(figure, path: Path) -> None:
 
 
 def comparison(rows: list[dict], folder: Path) -> list[Path]:
-    """Two PNGs in `folder`: accuracy against trained parameters, and accuracy per method. Returns their paths."""
+    """Two PNGs in `folder`, of what methods are compared by: against trained parameters, and per method.
+
+    Returns their paths.
+    """
     paths = [folder / "accuracy_by_parameters.png", folder / "accuracy_by_method.png"]
     by_parameters(rows, paths[0])
     by_method(rows, paths[1])
@@ -35,10 +39,10 @@ def comparison(rows: list[dict], folder: Path) -> list[Path]:
 
 
 def by_parameters(rows: list[dict], path: Path) -> None:
-    """Mean top-1 against trained parameters (log axis), error bars, each point named beside it."""
-    plt = _pyplot()
+    """What methods are compared by against trained parameters (log axis), error bars, each point named beside it."""
+    plt, main = _pyplot(), _task(rows).main
     figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-    points = [(row["trained_parameters"], row["top1"]) for row in rows]
+    points = [(row["trained_parameters"], row[main]) for row in rows]
     for row, (x, y) in zip(rows, points):
         colour, marker, _ = _look(row)
         axes.errorbar(x, y, yerr=row["std"] or None, fmt=marker, color=colour, markersize=5.5, capsize=2.5,
@@ -47,7 +51,7 @@ def by_parameters(rows: list[dict], path: Path) -> None:
     axes.set_xscale("log")
     axes.margins(x=0.14, y=0.12)
     axes.set_xlabel("trained parameters")
-    axes.set_ylabel(_accuracy(rows))
+    axes.set_ylabel(_axis(rows))
     axes.grid(alpha=0.2, linewidth=0.6)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # labels are placed in pixels: the axes must stay where they are
@@ -57,29 +61,30 @@ def by_parameters(rows: list[dict], path: Path) -> None:
 
 
 def by_method(rows: list[dict], path: Path) -> None:
-    """Mean top-1 of each method, best at the top, with error bars and the single seeds.
+    """What methods are compared by, of each method, best at the top, with error bars and the single seeds.
 
     Points, not bars: the axis does not start at 0, where the length of a bar would exaggerate.
     """
-    plt = _pyplot()
-    ranked = sorted(rows, key=lambda row: row["top1"])
+    plt, task = _pyplot(), _task(rows)
+    main = task.main
+    ranked = sorted(rows, key=task.score)
     figure, axes = plt.subplots(figsize=(6.4, 0.9 + 0.3 * len(rows)), layout="constrained")
     for i, row in enumerate(ranked):
         colour, marker, _ = _look(row)
-        seeds = [run["top1"] for run in row["runs"]]
+        seeds = [run[main] for run in row["runs"]]
         if len(seeds) > 1:
             axes.plot(seeds, [i] * len(seeds), "|", color=colour, markersize=9, alpha=0.55)
-        axes.errorbar(row["top1"], i, xerr=row["std"] or None, fmt=marker, color=colour, markersize=5.5,
+        axes.errorbar(row[main], i, xerr=row["std"] or None, fmt=marker, color=colour, markersize=5.5,
                       elinewidth=1.4, zorder=3)
         spread = f" ± {row['std']:.2f}" if row["std"] is not None else ""
-        axes.text(1.02, i, f"{row['top1']:.2f}{spread}", transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+        axes.text(1.02, i, f"{row[main]:.2f}{spread}", transform=axes.get_yaxis_transform(), va="center", fontsize=8)
     _references(axes.axvline, rows)
     axes.set_yticks(range(len(ranked)), [row["method"] for row in ranked])
     axes.set_ylim(-0.7, len(ranked) - 0.3)
     axes.margins(x=0.08)
     axes.grid(axis="x", alpha=0.2, linewidth=0.6)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(_accuracy(rows) + (", one tick per seed" if max(row["seeds"] for row in rows) > 1 else ""))
+    axes.set_xlabel(_axis(rows) + (", one tick per seed" if max(row["seeds"] for row in rows) > 1 else ""))
     _save(figure, path)
 
 
@@ -93,16 +98,21 @@ def _look(row: dict) -> tuple[str, str, bool]:
     return "#1f5fa8", "o", False
 
 
+def _task(rows: list[dict]) -> Task:
+    return tasks.from_manifest(rows[0]["runs"][0].get("task"))
+
+
 def _references(line: Callable, rows: list[dict]) -> list:
-    return [line(row["top1"], color=_look(row)[0], linestyle=(0, (4, 3)), linewidth=0.8, alpha=0.7, zorder=1)
+    main = _task(rows).main
+    return [line(row[main], color=_look(row)[0], linestyle=(0, (4, 3)), linewidth=0.8, alpha=0.7, zorder=1)
             for row in rows if _look(row)[2]]
 
 
-def _accuracy(rows: list[dict]) -> str:
-    seeds = {row["seeds"] for row in rows}
+def _axis(rows: list[dict]) -> str:
+    seeds, name = {row["seeds"] for row in rows}, _task(rows).axis
     if seeds == {1}:
-        return "top-1 accuracy (%)"
-    return f"top-1 accuracy (%), mean ± std of {'/'.join(map(str, sorted(seeds)))} seeds"
+        return name
+    return f"{name}, mean ± std of {'/'.join(map(str, sorted(seeds)))} seeds"
 
 
 def _label(axes, points: list[tuple], spans: list[tuple], names: list[str], colours: list[str],
@@ -137,9 +147,9 @@ def _label(axes, points: list[tuple], spans: list[tuple], names: list[str], colo
                           arrowprops={"arrowstyle": "-", "color": colours[i], "linewidth": 0.5, "alpha": 0.6})
 
 
-def predictions(images: Sequence[np.ndarray], labels: Sequence[int], probabilities: np.ndarray,
+def predictions(images: Sequence[np.ndarray], targets: Sequence, probabilities: np.ndarray, task: Task,
                 classes: Sequence[str], path: Path, title: str) -> None:
-    """Test images (uint8 [H, W, 3]) with their class and what the network says; wrong answers are red."""
+    """Test images (uint8 [H, W, 3]) with what the network says; wrong answers are red and say what was right."""
     plt = _pyplot()
     columns = 8
     rows = -(-len(images) // columns)
@@ -147,10 +157,8 @@ def predictions(images: Sequence[np.ndarray], labels: Sequence[int], probabiliti
     figure.suptitle(title)
     for axis in axes.flat:
         axis.axis("off")
-    for axis, image, label, row in zip(axes.flat, images, labels, probabilities):
-        answer = int(row.argmax())
+    for axis, image, target, row in zip(axes.flat, images, targets, probabilities):
+        said, right = task.caption(row, target, classes)
         axis.imshow(image, interpolation="nearest")
-        right = answer == label
-        said = classes[answer] if right else f"{classes[answer]}, is {classes[label]}"
-        axis.set_title(f"{said}\n{row[answer]:.0%}", fontsize=8, color="darkgreen" if right else "red")
+        axis.set_title(said, fontsize=8, color="darkgreen" if right else "red")
     _save(figure, path)

@@ -1,4 +1,4 @@
-"""Who computes: images float32 [N, C, H, W] in, probabilities float32 [N, classes] out."""
+"""Who computes: images float32 [N, C, H, W] in, what the task answers out, float32 [N, classes]."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -9,6 +9,7 @@ import paddle
 
 from .. import cpu, paddle_compat
 from ..errors import ConfigError, choose
+from ..tasks import Task
 from .export import STEM, SUFFIXES, import_onnx
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -34,13 +35,13 @@ def check(backend: str, precision: str, device: str) -> None:
         raise ConfigError("--precision bfloat16 needs a processor with AVX-512: use float32")
 
 
-def dygraph(network) -> Predict:
+def dygraph(network, task: Task) -> Predict:
     """The network as it is, in eval mode."""
 
     @paddle.no_grad()
     def predict(images: np.ndarray) -> np.ndarray:
         logits = network(paddle.to_tensor(images)).astype("float32")
-        return paddle.nn.functional.softmax(logits, axis=-1).numpy()
+        return task.probabilities(logits).numpy()
 
     return predict
 

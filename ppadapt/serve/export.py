@@ -5,8 +5,8 @@
     inference.yml                  preprocessing and class names under PaddleClas's keys; what it was made of
     config.yaml                    the whole config, resolved
 
-As in PaddleClas's exports the output is the softmax of the logits: probabilities, [N, classes] of images
-[N, C, H, W], for any N.
+As in PaddleClas's exports the output is what the task makes of the logits, such as the softmax of one label per image
+or the sigmoid of several: [N, classes] of images [N, C, H, W], for any N. `inference.yml` says which.
 """
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ import yaml
 from paddle import nn
 
 from ..errors import ConfigError, choose
+from ..tasks import Task
 from . import old_format
 
 STEM = "inference"
@@ -29,12 +30,24 @@ MANIFEST = f"{STEM}.yml"
 OPSET = 17  # the first with LayerNormalization
 
 
-def write_model(network: nn.Layer, shape: tuple[int, int, int], folder: Path, kind: str) -> None:
+class _Answer(nn.Layer):
+    """What the task answers, as a layer: logits [N, classes] -> [N, classes]."""
+
+    def __init__(self, task: Task):
+        super().__init__()
+        self.task = task
+
+    def forward(self, logits):
+        return self.task.probabilities(logits)
+
+
+def write_model(network: nn.Layer, task: Task, shape: tuple[int, int, int], folder: Path, kind: str) -> None:
     """Write the model's files, without the manifest.
 
     Args:
         network: in eval mode; images float32 [N, C, H, W] -> logits [N, classes]. It is traced, so it should be
             the caller's own copy (`fold.for_inference`).
+        task: says what is answered.
         shape: C, H, W.
         folder: exists. kind: one of `SUFFIXES`.
 
@@ -44,7 +57,7 @@ def write_model(network: nn.Layer, shape: tuple[int, int, int], folder: Path, ki
     if kind not in SUFFIXES:
         raise ConfigError(choose("--format", kind, SUFFIXES))
     converter = import_onnx("paddle2onnx") if kind == "onnx" else None
-    model = nn.Sequential(network, nn.Softmax(axis=-1))
+    model = nn.Sequential(network, _Answer(task))
     model.eval()
     spec = [paddle.static.InputSpec([None, *shape], "float32", "x")]
     stem = folder / STEM
@@ -81,11 +94,17 @@ def read_manifest(folder: Path) -> dict:
         raise ConfigError(f"{folder} is no exported network: it has no {MANIFEST}. tools/export_model.py makes one")
     try:
         manifest = yaml.safe_load(path.read_text(encoding="utf-8"))
-        manifest["ppadapt"]["format"], manifest["ppadapt"]["input"], manifest["PostProcess"]["Topk"]["label_list"]
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+        manifest["ppadapt"]["format"], manifest["ppadapt"]["input"], label_list(manifest)
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"{path} is not of tools/export_model.py ({_brief(error)}): export the network "
                           "anew") from None
     return manifest
+
+
+def label_list(manifest: Mapping[str, Any]) -> list[str]:
+    """The class names of an export, whatever its PostProcess is called."""
+    (operator,) = manifest["PostProcess"].values()
+    return operator["label_list"]
 
 
 def import_onnx(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Images in, class names and probabilities out."""
+"""Images in, answers out."""
 from __future__ import annotations
 
 import csv
@@ -10,8 +10,9 @@ import numpy as np
 
 from .. import files
 from ..data import BrokenImageError, Compose, decode_image
-from ..errors import ConfigError
+from ..errors import ConfigError, UserError
 from ..log import LOGGER
+from ..tasks import Task
 from .backends import Predict
 
 
@@ -35,18 +36,20 @@ def find_images(where: str) -> list[Path]:
     return found
 
 
-def classify(predict: Predict, transform: Compose, classes: Sequence[str], files: Sequence[Path], batch_size: int,
-             topk: int, shape: Optional[tuple[int, ...]] = None) -> Iterator[dict]:
-    """The likeliest classes of each file, best first; a file that cannot be read is warned of and left out.
+def classify(predict: Predict, transform: Compose, task: Task, classes: Sequence[str], files: Sequence[Path],
+             batch_size: int, topk: int, shape: Optional[tuple[int, ...]] = None) -> Iterator[dict]:
+    """What the task answers of each file; a file that cannot be read is warned of and left out.
 
     Args:
         shape: C, H, W of the images that `predict` takes; None: any.
 
     Yields:
-        {"file": path, "predictions": [{"class": name, "id": index, "probability": p}, ...]}
+        {"file": path, "predictions": `Task.answer`, "text": the same in a line}; of one label per image:
+        {"file": "a.png", "predictions": [{"class": name, "id": index, "probability": p}, ...], "text": "cat 98.21%"}
 
     Raises:
         ConfigError: when the transforms make images of another shape.
+        UserError: when an answer is NaN or infinite.
     """
     for start in range(0, len(files), batch_size):
         named = []
@@ -64,24 +67,30 @@ def classify(predict: Predict, transform: Compose, classes: Sequence[str], files
             continue
         images = np.ascontiguousarray(np.stack([image for _, image in named]))
         for (file, _), row in zip(named, predict(images)):
-            best = row.argsort()[::-1][:topk]
-            yield {"file": str(file), "predictions": [
-                {"class": classes[i], "id": int(i), "probability": float(row[i])} for i in best]}
+            if not np.isfinite(row).all():
+                raise UserError(f"the network's answer to {file} is NaN or infinite: its weights are damaged, or half "
+                                "precision overflowed (--precision float32)")
+            answer = task.answer(row, classes, topk)
+            yield {"file": str(file), "predictions": answer, "text": task.text(answer)}
 
 
 def save(path: Path, answers: Sequence[dict]) -> None:
-    """Write what `classify` yielded: a row per prediction into a `.csv`, else JSON."""
+    """Write what `classify` yielded: a row per prediction into a `.csv` (one without a rank where there is none), else
+    JSON."""
     if path.suffix.lower() != ".csv":
-        files.write_json(path, answers)
+        files.write_json(path, [{key: answer[key] for key in ("file", "predictions")} for answer in answers])
         return
+    columns = next((list(answer["predictions"][0]) for answer in answers if answer["predictions"]), [])
 
     def write(temporary: Path) -> None:
         with open(temporary, "w", encoding="utf-8", newline="") as file:
             rows = csv.writer(file)
-            rows.writerow(["file", "rank", "class", "id", "probability"])
+            rows.writerow(["file", "rank", *columns])
             for answer in answers:
                 for rank, found in enumerate(answer["predictions"], 1):
-                    rows.writerow([answer["file"], rank, found["class"], found["id"], found["probability"]])
+                    rows.writerow([answer["file"], rank, *(found[column] for column in columns)])
+                if not answer["predictions"]:
+                    rows.writerow([answer["file"], *[""] * (1 + len(columns))])
 
     files.replace(path, write)
 

@@ -17,29 +17,30 @@ from ..config import Config
 from ..data import build_transforms
 from ..errors import ConfigError, UserError
 from ..log import LOGGER
+from ..tasks import Task
 from ..version import __version__
 from . import backends, export
 from .fold import for_inference
 
 TOLERANCE = 1e-4
-_LEAST = 1e-30  # of a probability whose logarithm is compared
 
 
 @dataclass
 class Service:
-    """Probabilities [N, classes] of images float32 [N, C, H, W], and what goes with them.
+    """What the task answers, [N, classes], of images float32 [N, C, H, W], and what goes with it.
 
     `shape` is C, H, W, None where the network does not tell. `transform_ops` make an image ready.
     """
 
     predict: backends.Predict
+    task: Task
     classes: list[str]
     shape: Optional[tuple[int, ...]]
     transform_ops: Optional[list]
 
     def logits(self, images: paddle.Tensor) -> paddle.Tensor:
         """Logits up to a constant, which losses and accuracies do not see: [N, C, H, W] -> [N, classes]."""
-        return paddle.to_tensor(_log(self.predict(images.numpy())))
+        return paddle.to_tensor(self.task.logits(self.predict(images.numpy())))
 
 
 def service(config: Config, backend: Optional[str] = None, precision: str = "float32",
@@ -58,23 +59,24 @@ def service(config: Config, backend: Optional[str] = None, precision: str = "flo
     build.set_device(config.Global.device)
     device = paddle.get_device()
     if exported is not None:
-        return _load(exported, backend, precision, device)
+        return _load(exported, build.task_of(config), backend, precision, device)
     backends.check(backend or "dygraph", precision, device.partition(":")[0])
     need_something_tuned(config)
     if backend in (None, "dygraph"):
         model = build.tuned_model(config, build.class_names(config))
-        return Service(backends.dygraph(model.adaptation), model.classes, _told_shape(model), _transform_ops(config))
+        return Service(backends.dygraph(model.adaptation, model.task), model.task, model.classes, _told_shape(model),
+                       _transform_ops(config))
     with tempfile.TemporaryDirectory(prefix="ppadapt-") as folder:
         kind = next(kind for kind, reader in backends.READERS.items() if reader == backend)
         export_model(config, Path(folder) / "export", kind)
-        return _load(Path(folder) / "export", backend, precision, device)
+        return _load(Path(folder) / "export", build.task_of(config), backend, precision, device)
 
 
 def export_model(config: Config, folder: Path, kind: str = "paddle", tolerance: float = TOLERANCE,
                  force: bool = False) -> float:
     """Write an exported folder, whole or not at all (`deploy.export` says what is in it).
 
-    The files are loaded again, and their probabilities compared with dygraph's, before the folder gets its name.
+    The files are loaded again, and their answers compared with dygraph's, before the folder gets its name.
 
     Args:
         kind: one of `export.SUFFIXES`.
@@ -82,7 +84,7 @@ def export_model(config: Config, folder: Path, kind: str = "paddle", tolerance: 
         force: replace a folder that is there.
 
     Returns:
-        The largest difference of a log-probability, on random images in batches of 3 and 1.
+        The largest difference in what the task measures (a log-probability), on random images in batches of 3 and 1.
 
     Raises:
         UserError: for a mistake in the config, a folder in the way, and a difference above `tolerance`.
@@ -116,14 +118,16 @@ def _write(model: build.TunedModel, folder: Path, kind: str, tolerance: float) -
     network, done = for_inference(model.adaptation)
     for what in done:
         LOGGER.info("%s", what)
-    export.write_model(network, shape, folder, kind)
-    reference, found = backends.dygraph(model.adaptation), backends.load(folder, kind)
+    task = model.task
+    export.write_model(network, task, shape, folder, kind)
+    reference, found = backends.dygraph(model.adaptation, task), backends.load(folder, kind)
     draw, difference = np.random.RandomState(0), 0.0
     for count in (3, 1):
         images = draw.standard_normal([count, *shape]).astype("float32")
-        difference = max(difference, float(np.abs(_log(found(images)) - _log(reference(images))).max()))
+        # np.maximum, unlike max, keeps a NaN.
+        difference = float(np.maximum(difference, task.difference(found(images), reference(images))))
     if not difference <= tolerance:
-        raise UserError(f"the exported network differs from dygraph by {difference:.1e} in a log-probability, more "
+        raise UserError(f"the exported network differs from dygraph by {difference:.1e} in {task.measure}, more "
                         f"than the tolerance of {tolerance:.1e}: nothing was written")
     (folder / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True),
                                         encoding="utf-8")
@@ -131,21 +135,26 @@ def _write(model: build.TunedModel, folder: Path, kind: str, tolerance: float) -
     export.write_manifest(folder, {
         "Global": {"model_name": config.Arch.name},
         "PreProcess": {"transform_ops": ops},
-        "PostProcess": {"Topk": {"topk": min(config.Infer.topk, len(model.classes)), "label_list": model.classes}},
+        "PostProcess": task.post_process(model.classes, config.Infer.topk),
         "ppadapt": {"version": __version__, "paddle": paddle.__version__, "format": kind,
-                    "input": {"name": "x", "shape": [None, *shape]}, "output": "probabilities", "folded": done,
-                    "difference": difference, **{what: tuned[what] for what in ("tuning", "backbone", "head")}}})
+                    "input": {"name": "x", "shape": [None, *shape]}, "output": task.output, "folded": done,
+                    "difference": difference,
+                    **{what: tuned[what] for what in ("task", "tuning", "backbone", "head")}}})
     return difference
 
 
-def _load(folder: Path, backend: Optional[str], precision: str, device: str) -> Service:
+def _load(folder: Path, task: Task, backend: Optional[str], precision: str, device: str) -> Service:
     manifest = export.read_manifest(folder)
+    asked, made_for = task.manifest()["kind"], manifest["ppadapt"].get("task", {}).get("kind", "SingleLabel")
+    if asked != made_for:
+        raise ConfigError(f"{folder} answers Task {made_for} and the config asks Task {asked}: set Task.name to "
+                          f"{made_for}, or use another export")
     ours, kind = manifest["ppadapt"], manifest["ppadapt"]["format"]
     reader = backends.READERS.get(kind)
     if backend not in (None, reader):
         backends.check(backend, precision, device.partition(":")[0])
         raise ConfigError(f"{folder} is for --backend {reader}, not {backend}: leave --backend out, or export anew")
-    return Service(backends.load(folder, kind, device, precision), manifest["PostProcess"]["Topk"]["label_list"],
+    return Service(backends.load(folder, kind, device, precision), task, export.label_list(manifest),
                    tuple(ours["input"]["shape"][1:]), manifest["PreProcess"]["transform_ops"])
 
 
@@ -166,7 +175,3 @@ def _told_shape(model: build.TunedModel) -> Optional[tuple[int, int, int]]:
 
 def _transform_ops(config: Config) -> Optional[list]:
     return config.Infer.transforms or config.DataLoader.Eval.dataset.get("transform_ops")
-
-
-def _log(probabilities: np.ndarray) -> np.ndarray:
-    return np.log(np.maximum(probabilities, np.float32(_LEAST)))

@@ -16,6 +16,7 @@ from ppadapt.errors import UserError
 from ppadapt.runs import experiment
 from ppadapt.serve import service as serving
 from ppadapt.serve.infer import classify
+from ppadapt.tasks import SingleLabel
 
 TOOLS = Path(__file__).resolve().parent.parent.parent / "tools"
 OPS = [{"ResizeImage": {"size": 8}}, {"NormalizeImage": {"order": ""}}, {"ToCHWImage": None}]
@@ -188,7 +189,7 @@ def test_batches_and_order_of_answers(photos):
     files = sorted(photos.glob("[abc].png"))
     transform = experiment.build_transforms(OPS[:1] + [{"NormalizeImage": {
         "mean": [0, 0, 0], "std": [1, 1, 1], "order": ""}}, {"ToCHWImage": None}])
-    answers = list(classify(predict, transform, ["bright", "dark"], files, batch_size=2, topk=1))
+    answers = list(classify(predict, transform, SingleLabel(), ["bright", "dark"], files, batch_size=2, topk=1))
     assert given == [(2, 3, 8, 8), (1, 3, 8, 8)]
     assert [Path(answer["file"]).name for answer in answers] == ["a.png", "b.png", "c.png"]
     assert all(answer["predictions"][0]["probability"] >= 0.5 for answer in answers)

@@ -58,7 +58,7 @@ class FeatureLoader:
 
     def __iter__(self) -> Iterator[tuple[paddle.Tensor, paddle.Tensor]]:
         if self.tensors is None:
-            self.tensors = paddle.to_tensor(self.make()), paddle.to_tensor(self.dataset.labels)
+            self.tensors = paddle.to_tensor(self.make()), paddle.to_tensor(self.loader.collate(self.dataset.labels))
         for rows in self.loader.order():
             index = paddle.to_tensor(rows)
             yield tuple(tensor.index_select(index) for tensor in self.tensors)
