@@ -46,8 +46,9 @@ def evaluate(network: Callable, batches: Iterable, losses: list, metrics: list, 
     if int(broken) or not paddle.isfinite(total.sum):
         raise EvaluationError(
             f"the network's answer to {int(broken)} of {total.images} images is NaN or infinite, the loss "
-            f"{result['loss']}: no number of this evaluation would mean anything. The training diverged (a lower "
-            "learning rate, or Optimizer.clip_norm=1.0), float16 overflowed (AMP.dtype=bfloat16), or the weights are damaged")
+            f"{result['loss']}: no number of this evaluation would mean anything. The training diverged (lower "
+            "Optimizer.lr.learning_rate, or Optimizer.clip_norm=1.0), float16 overflowed (AMP.dtype=bfloat16), or the "
+            "weights are damaged")
     for metric in metrics:
         result.update(metric.compute())
     return {**result, "images": total.images}

@@ -20,6 +20,9 @@ from . import experiment
 from .record import Identity, Record
 
 
+DETAILS = ("per_class", "confusion")  # of a run's results: they stay in its own folder
+
+
 def find_config(config: Path, method: str) -> Path:
     """The sibling of a config for another method: vit_micro_adaptformer.yaml, "vpt" -> vit_micro_vpt.yaml.
 
@@ -165,7 +168,8 @@ class _Runs:
             plan.Global.output_dir = str(self.folder)
             results = experiment.train(plan, row.path)
             place = Path(results["folder"]).relative_to(self.folder).as_posix()
-            run = {"row": row.label, "seed": plan.Global.seed, **results, "folder": place, **identity}
+            kept = {key: value for key, value in results.items() if key not in DETAILS}
+            run = {"row": row.label, "seed": plan.Global.seed, **kept, "folder": place, **identity}
             self.record.add(run)
         return run
 
