@@ -19,7 +19,6 @@ from ..tasks import Task
 from . import experiment
 from .record import Identity, Record
 
-
 DETAILS = ("per_class", "confusion")  # of a run's results: they stay in its own folder
 
 

@@ -9,6 +9,7 @@ from test_contract_methods import CASES, adapt, images, logits, shake
 from ppadapt.serve import backends
 from ppadapt.serve.export import write_model
 from ppadapt.serve.fold import for_inference
+from ppadapt.tasks import SingleLabel
 
 ONE_EACH = list({sections[-1][0]: case for case, sections in reversed(CASES.items())}.values())
 ONNX = pytest.mark.skipif(any(importlib.util.find_spec(name) is None for name in ("paddle2onnx", "onnxruntime")),
@@ -20,7 +21,7 @@ def served(case, folder, kind, precision="float32"):
     adaptation = adapt("vit_cls", case)
     shake(adaptation, adaptation.trained)
     expected = paddle.nn.functional.softmax(paddle.to_tensor(logits(adaptation, "vit_cls"))).numpy()
-    write_model(for_inference(adaptation)[0], (3, 8, 8), folder, kind)
+    write_model(for_inference(adaptation)[0], SingleLabel(), (3, 8, 8), folder, kind)
     predict = backends.load(folder, kind, precision=precision)
     given = images("vit_cls").numpy()
     found = [predict(given[:count]) for count in (4, 3)]

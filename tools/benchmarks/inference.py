@@ -45,18 +45,20 @@ def measure(side: dict) -> dict:
     from ppadapt.serve import backends
     from ppadapt.serve.export import write_model
     from ppadapt.serve.fold import for_inference
+    from ppadapt.tasks import SingleLabel
 
     paddle.set_device(side["device"])
     paddle.seed(0)
     network = ppadapt.vit(side["arch"])
     adaptation = ppadapt.attach(network, ppadapt.AdaptFormer(),
                                 head=ppadapt.heads.batchnorm_linear(network.embed_dim, 100))
+    task = SingleLabel()
     shape = (3, side["sizes"]["img_size"], side["sizes"]["img_size"])
     if side.get("backend") == "dygraph":
-        predict = backends.dygraph(adaptation)
+        predict = backends.dygraph(adaptation, task)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            write_model(for_inference(adaptation)[0], shape, Path(folder), "paddle")
+            write_model(for_inference(adaptation)[0], task, shape, Path(folder), "paddle")
             del network, adaptation
             predict = backends.load(Path(folder), "paddle", paddle.get_device(), side["precision"])
     images = np.random.RandomState(0).standard_normal([side["batch"], *shape]).astype("float32")
