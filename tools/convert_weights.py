@@ -101,17 +101,14 @@ def bar(count: int):
 
 def write_paddle(args: argparse.Namespace, done: W.Converted, say) -> None:
     to_safetensors = args.output.lower().endswith(".safetensors")
-    methods, warnings = W.infer_tuning(done.tensors, done.extras)
     if to_safetensors and KEY in done.extras:  # a tuned file of ours, in another dtype
         write_tuned(args, cast(done.tensors, args.dtype), parse_manifest(done.extras[KEY], done.path), say)
         return
-    if to_safetensors and methods:
-        tuned, base = W.split_tuned(done.tensors)
+    of_authors = W.as_tuned_file(done) if to_safetensors else None
+    if of_authors:
+        tuned, manifest, warnings = of_authors
         for warning in warnings:
             print(f"warning: {warning}", file=sys.stderr)
-        backbone = {"name": W.infer_name(done.arch), "digest": W.digest(base) if base else None}
-        manifest = {"tuning": methods, "backbone": backbone, "preprocess": None, "classes": None,
-                    "metrics": {}}
         write_tuned(args, cast(tuned, args.dtype), manifest, say)
         return
     tensors = cast(done.tensors, args.dtype)

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..errors import printable
 from .errors import WeightsError
 
 FORMAT_VERSION = 2
@@ -30,6 +31,7 @@ READABLE = (1, 2)
 FIXES = {
     "Tuning": "use the Tuning section of the run (its config.yaml)",
     "Arch": "set Arch to that of the run (its config.yaml)",
+    "head": "set Arch.head to that of the run (its config.yaml)",
     "backbone": "set Arch.name and Arch.pretrained to those of the run (its config.yaml)",
     "preprocessing": "use its transform_ops in DataLoader.Eval.dataset",
     "classes": "use the data set it was trained for, or start from it without its head: Global.pretrained_head: False",
@@ -143,10 +145,12 @@ def _facts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     manifest = json.loads(json.dumps(manifest, default=str))  # tuples are lists in a file
     yield from _named("Tuning", manifest.get("tuning"))
     backbone = manifest.get("backbone") or {}
-    beside = {"head": manifest.get("head"), **{key: backbone.get(key) for key in ("family", "frozen_dtype")}}
+    beside = {key: backbone.get(key) for key in ("family", "frozen_dtype")}
     for option, value in {**beside, **(backbone.get("options") or {})}.items():
         if value is not None and option not in NO_ANSWER["Arch"]:
             yield f"Arch.{option}", value
+    if manifest.get("head") is not None:
+        yield "head", manifest["head"]
     if backbone.get("digest"):
         yield "backbone.digest", backbone["digest"]
     if manifest.get("preprocess") is not None:
@@ -253,5 +257,4 @@ _SCHEMA = {
 def _brief(value: Any, most: int = 120) -> str:
     if isinstance(value, list) and len(value) > 8:
         return f"{len(value)} ({', '.join(map(str, value[:3]))[:most]} ...)"
-    text = "(unknown here)" if value is None else str(value)
-    return text if len(text) <= most else f"{text[:most]}..."
+    return "(unknown here)" if value is None else printable(value, most)

@@ -12,7 +12,7 @@ import numpy as np
 from .checksum import check_finite, digest, verify
 from .errors import WeightsError
 from .formats.any_file import read_file
-from .formats.safetensors_file import save_safetensors
+from .formats.safetensors_file import looks_like_safetensors, read_metadata, save_safetensors
 from .manifest import FORMAT_VERSION, check_schema, parse_manifest
 from .raw import RawCheckpoint
 
@@ -49,11 +49,17 @@ def load_adapter(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[s
 
 def read_manifest(path: str | os.PathLike) -> dict[str, Any]:
     """The manifest alone: the header is read, no tensor. Raises WeightsError as `load_adapter`."""
-    return _open(path)[1]
+    try:
+        with open(path, "rb") as file:
+            start = file.read(9)
+    except OSError:
+        start = b""
+    metadata = read_metadata(os.fspath(path)) if looks_like_safetensors(start) else {}
+    return parse_manifest(metadata[KEY], path) if KEY in metadata else _open(path)[1]
 
 
 def _open(path: str | os.PathLike) -> tuple[RawCheckpoint, dict[str, Any]]:
-    raw = read_file(path)  # a .safetensors is mapped: its tensors are read when they are used
+    raw = read_file(path)
     if raw.format != "safetensors" or KEY not in raw.extras:
         is_network = raw.extras.get("format") == "ppadapt.network"
         hint = ("it is a whole network: give it as Arch.pretrained" if is_network else

@@ -89,7 +89,7 @@ def test_arch_is_read_from_the_shapes(golden_dir):
     }
     assert (
         infer_name({"embed_dim": 768, "depth": 12, "patch_size": 16, "img_size": 224, "mlp_ratio": 4.0})
-        == "vit_base_patch16_224"
+        == "vit_base_patch16"
     )
 
 
@@ -139,12 +139,16 @@ def test_tuning_is_inferred(golden_dir):
         found = load_weights(golden_dir(case) / "finetuned.pth")
         return infer_tuning(found.tensors, found.extras)
 
-    assert infer("image_vpt")[0] == [{"name": "VPT", "options": {"num_prompts": 5, "deep": True}}]
+    assert infer("image_vpt")[0] == [{"name": "VPT", "num_prompts": 5, "deep": True, "blocks": "all"}]
     methods, warnings = infer("image_parallel_cls")
     assert methods == [
         {
             "name": "AdaptFormer",
-            "options": {"bottleneck": 8, "option": "parallel", "layernorm": "none", "scale": 0.1},
+            "bottleneck": 8,
+            "option": "parallel",
+            "layernorm": "none",
+            "scale": 0.1,
+            "blocks": "all",
         }
     ]
     assert any("parallel or sequential" in text for text in warnings)
@@ -152,10 +156,17 @@ def test_tuning_is_inferred(golden_dir):
     args = {"ffn_option": "sequential", "ffn_adapter_scalar": "0.5"}
     methods, warnings = infer_tuning(found.tensors, {"args": args})
     assert (
-        methods[0]["options"]["scale"] == 0.5
-        and methods[0]["options"]["option"] == "sequential"
+        methods[0]["scale"] == 0.5
+        and methods[0]["option"] == "sequential"
         and not warnings
     )
+    for name, shape, said in (("prompts.0", [5], "the prompts have the shapes [5]"),
+                              ("blocks.0.adaptmlp.down_proj.bias", [], "down_proj.bias have the shapes []")):
+        with pytest.raises(WeightsError) as error:
+            infer_tuning({name: np.zeros(shape, "f4")}, {})
+        assert said in str(error.value)
+    with pytest.raises(WeightsError, match="not q, k and v side by side"):
+        to_authors({"blocks.0.attn.qkv.bias": np.zeros(7, "f4")})
 
 
 def test_mae_decoder_prefixes_and_strangers(golden_dir):

@@ -71,9 +71,18 @@ def test_a_finetuned_checkpoint_becomes_a_tuned_file_and_goes_back(golden_dir, t
         "digest",
         "tuning",
         "backbone",
+        "head",
         "preprocess",
         "classes",
         "metrics",
+    }
+    assert manifest["head"] == "BatchNormLinear" and manifest["backbone"]["options"] == {
+        "embed_dim": 64,
+        "patch_size": 8,
+        "depth": 3,
+        "img_size": 32,
+        "mlp_ratio": 4.0,
+        "pool": "cls",
     }
     assert manifest["backbone"]["digest"] == digest(load_weights(folder / "pretrain.pth").tensors)
 

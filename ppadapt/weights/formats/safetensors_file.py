@@ -76,6 +76,12 @@ def read_safetensors(path: str) -> RawCheckpoint:
     return raw
 
 
+def read_metadata(path: str) -> dict[str, str]:
+    """The `__metadata__` strings alone: the header is read, no tensor, and nothing is compared with the checksum."""
+    metadata = _header(path, map_file(path))[0].get("__metadata__") or {}
+    return {key: value for key, value in metadata.items() if key != SEAL}
+
+
 def _entry(name: str, entry: Any, path: str) -> tuple[np.dtype, tuple[int, ...], int, int]:
     """(dtype, shape, first byte, byte after the last) of a tensor as the header describes it."""
     try:
