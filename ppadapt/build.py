@@ -4,19 +4,20 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import Any, Collection, Mapping, Optional
 
 import paddle
 from paddle import nn
 
 from . import weights
-from .config import Config, Sampler, Split, check_options, construct
+from .config import Config, Sampler, Split
 from .data import DATASETS, Dataset, Loader, build_loader, holdout
 from .engine import checkpoint
 from .engine.amp import Precision
 from .engine.curves import Curves
 from .engine.loop import Job
-from .engine.optim import EMA, Schedule, build_optimizer
+from .engine.optim import EMA, build_optimizer, optimizer_options
+from .engine.schedules import Schedule, schedule_options
 from .errors import ConfigError, choose
 from .files import remove_leftovers
 from .log import LOGGER, setup
@@ -24,7 +25,8 @@ from .manifests import check_fits, manifest_of
 from .models.catalogue import anatomy_of
 from .models.heads import HEADS
 from .models.layers import attention_kernel
-from .networks import network_and_report
+from .networks import network_and_report, network_options
+from .options import check_options, construct, options_of
 from .tasks import TASKS, SingleLabel, Task
 from .tuning import METHODS, Adaptation, attach
 from .tuning.frozen import features
@@ -34,6 +36,23 @@ from .tuning.frozen.recompute import recompute_blocks
 KEEP_HEAD = "Pretrained"
 BALANCED = "ClassBalancedSampler"
 SAMPLERS = ("DistributedBatchSampler", "BatchSampler", BALANCED)
+# What every data set takes beside its own options.
+_DATASET_OPTIONS = ("transform_ops", "batch_transform_ops", "holdout", "split")
+
+
+def options_for(path: str, given: Mapping[str, Any]) -> Optional[Collection[str]]:
+    """The options that what is named at a place of a config takes; None where any may stand there, or for an unknown
+    name. A tuning method's options are its paper's: none goes over to another method."""
+    name = given["name"]
+    if path.partition(".")[0] == "Tuning":
+        return ()
+    if path == "Optimizer.lr":
+        return schedule_options(name, given)
+    if path in ("Optimizer", "Arch"):
+        return {"Optimizer": optimizer_options, "Arch": network_options}[path](name)
+    if path.startswith("DataLoader.") and path.endswith(".dataset") and name in DATASETS:
+        return (*options_of(DATASETS[name], ("transform", "seed")), *_DATASET_OPTIONS)
+    return None
 
 
 def set_device(device: str) -> str:
@@ -293,10 +312,6 @@ def check(config: Config) -> None:
 def _parts(config: Config) -> tuple[dict[str, Any], TunedModel]:
     """The fields of a Job that need no folder, and the tuned model."""
     g = config.Global
-    if g.epochs < 0 or g.update_freq < 1 or g.eval_interval < 0 or g.save_interval < 0 or g.seed < 0:
-        raise ConfigError(f"Global: epochs {g.epochs}, eval_interval {g.eval_interval}, save_interval "
-                          f"{g.save_interval} and seed {g.seed} may not be negative, update_freq {g.update_freq} "
-                          "must be at least 1")
     set_device(g.device)
     resume = tuned = None
     if g.checkpoints:
@@ -320,7 +335,10 @@ def _parts(config: Config) -> tuple[dict[str, Any], TunedModel]:
         _recompute(built)
     steps = -(-len(train_loader) // g.update_freq)
     options = dict(config.Optimizer)
-    lr = dict(options.pop("lr", None) or {})
+    lr = options.pop("lr", None) or {}
+    if not isinstance(lr, Mapping):
+        raise ConfigError(f"Optimizer.lr is {_brief(lr)}: give a mapping, {{name: Constant, learning_rate: 0.1}}")
+    lr = dict(lr)
     where = "Optimizer.lr" + (f" ({lr['name']})" if "name" in lr else "")
     hidden = ("steps_per_epoch", "epochs", "batch_size")
     check_options(Schedule.__init__, lr, where, hidden)

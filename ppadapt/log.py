@@ -4,7 +4,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Sequence
 
 from tqdm.auto import tqdm
 
@@ -19,20 +19,41 @@ class _ThroughBar(logging.StreamHandler):
         sys.stdout.flush()
 
 
-def setup(log_file: Optional[Path] = None) -> None:
-    """Send log lines to the screen and to `log_file`. Called anew, it replaces what was set up before."""
+class _Memory(logging.Handler):
+    """Keeps what is said before a run has its folder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+def setup(log_file: Optional[Path] = None, notes: Sequence[str] = ()) -> None:
+    """Send log lines to the screen and to `log_file`. Called anew, it replaces what was set up before.
+
+    Args:
+        log_file: begins with the lines since the last `setup` without one, for a run is built before it has a folder.
+        notes: warnings to begin with.
+    """
+    said = [record for handler in LOGGER.handlers if isinstance(handler, _Memory) for record in handler.records]
     for handler in list(LOGGER.handlers):
         LOGGER.removeHandler(handler)
         handler.close()
-    handlers: list[logging.Handler] = [_ThroughBar()]
-    if log_file:
-        handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
-    for handler in handlers:
+    # What UTF-8 cannot say is part of a file's name, and no reason to lose the line.
+    file = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace") if log_file else _Memory()
+    for handler in (_ThroughBar(), file):
         handler.setFormatter(logging.Formatter("[%(asctime)s] %(name)s %(levelname)s: %(message)s",
                                                "%Y/%m/%d %H:%M:%S"))
         LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
+    if log_file:
+        for record in said:
+            file.handle(record)
+    for note in notes:
+        LOGGER.warning("%s", note)
 
 
 def wants_bar() -> bool:

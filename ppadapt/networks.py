@@ -8,10 +8,10 @@ from typing import Any, Iterable, Optional
 from paddle import nn
 
 from . import weights
-from .config import construct
 from .errors import ConfigError, choose
 from .models.catalogue import NETWORKS, Entry
 from .models.paddleclas import families
+from .options import construct, options_of
 
 
 def network(name: str, pretrained: Any = None, class_num: int = 0, **options: Any) -> nn.Layer:
@@ -49,6 +49,13 @@ def network_and_report(name: str, pretrained: Any, class_num: int,
                           ".safetensors, .npz), True for the weights that ship or that PaddleClas has, or null for "
                           "random ones")
     return net, load(net, entry, path, () if class_num else (f"{entry.anatomy.head}.*",))
+
+
+def network_options(name: str) -> Optional[list[str]]:
+    """The options that a network takes in a config beside its name; None for an unknown one."""
+    if name not in NETWORKS:
+        return None
+    return ["pretrained", "class_num", "head", "frozen_dtype", *options_of(NETWORKS[name].build, ("class_num",))]
 
 
 def entry_of(name: str) -> Entry:

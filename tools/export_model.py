@@ -25,9 +25,9 @@ def main():
     from ppadapt import config, log
     from ppadapt.serve import service as serving
 
-    log.setup()
-    difference = serving.export_model(config.load(args.config, args.override), args.output, args.format,
-                                      args.tolerance, args.force)
+    loaded = config.load(args.config, args.override)
+    log.setup(notes=loaded.notes)
+    difference = serving.export_model(loaded, args.output, args.format, args.tolerance, args.force)
     print(f"largest difference of a log-probability from dygraph's: {difference:.1e} (tolerance {args.tolerance:.0e})")
     for path in sorted(args.output.iterdir()):
         print(f"{path}  {path.stat().st_size / 1e6:.2f} MB")

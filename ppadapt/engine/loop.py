@@ -17,7 +17,8 @@ from .amp import Precision
 from .curves import Curves
 from .epoch_log import EpochLog
 from .evaluate import details, evaluate, notes
-from .optim import EMA, Schedule, scale_gradients
+from .optim import EMA, scale_gradients
+from .schedules import Schedule
 from .totals import MeanLoss
 
 

@@ -1,105 +1,34 @@
-"""Optimizers and learning-rate schedules of `paddle.optimizer`, by name, with a warm-up per iteration."""
+"""Optimizers of `paddle.optimizer` by name, and the moving average of what they train."""
 from __future__ import annotations
 
 import fnmatch
 import inspect
-from typing import Any, Mapping, Optional, Union
+from typing import Annotated, Any, Mapping, Optional, Union
 
 import paddle
-from paddle.optimizer import lr as paddle_lr
 
 from .. import paddle_compat
 from ..errors import ConfigError, choose
+from ..options import options_of, typed
+from ..ranges import Amount, Positive, Range
+from .schedules import Schedule
 
-# These take functions or a metric, which a YAML file cannot say, or are wrapped here.
-_NOT_BY_NAME = {"LRScheduler", "LambdaDecay", "MultiplicativeDecay", "ReduceOnPlateau", "LinearWarmup"}
-SCHEDULES = ["Constant", "Cosine", *(n for n in paddle_lr.__all__ if n not in _NOT_BY_NAME)]
 OPTIMIZERS = [n for n in dir(paddle.optimizer)
               if inspect.isclass(getattr(paddle.optimizer, n)) and n not in ("Optimizer", "LBFGS")]
-_PADDLE_SHORT = {"Step": "StepDecay", "Piecewise": "PiecewiseDecay", "Linear": "PolynomialDecay"}
-
-
-class Schedule(paddle_lr.LRScheduler):
-    """Linear warm-up per iteration, then a schedule of `paddle.optimizer.lr`. One `step()` per iteration.
-
-    The paper's schedule (and MAE's `lr_sched.adjust_learning_rate`) is Cosine: from 0 to `learning_rate`
-    over the warm-up, then half a cosine to `eta_min` over the rest.
-
-    Args:
-        steps_per_epoch, epochs: length of training in optimizer steps and epochs.
-        name: "Cosine", "Constant", or a class of `paddle.optimizer.lr` (PaddleClas's Step, Piecewise and
-            Linear are known too); `options` are those of its constructor, counted in epochs where
-            `by_epoch` is set, else in steps.
-        learning_rate: after the warm-up.
-        base_batch_size: scale `learning_rate` by global batch / base_batch_size, as the paper does with 256.
-        batch_size: images per optimizer step over all devices.
-        warmup_epoch: may be a fraction. warmup_start_lr: where the warm-up starts.
-    """
-
-    def __init__(self, steps_per_epoch: int, epochs: int, batch_size: int = 1, name: str = "Constant",
-                 learning_rate: float = 0.001, base_batch_size: Optional[int] = None,
-                 warmup_epoch: Union[int, float] = 0, warmup_start_lr: float = 0.0, by_epoch: bool = False,
-                 eta_min: float = 0.0, **options: Any):
-        if base_batch_size:
-            learning_rate *= batch_size / base_batch_size
-        if learning_rate < 0 or warmup_epoch < 0 or (warmup_epoch and warmup_epoch >= epochs):
-            raise ConfigError(f"Optimizer.lr: learning_rate {learning_rate} with warmup_epoch {warmup_epoch} of "
-                              f"{epochs} epochs is not allowed: neither may be negative and the warm-up must "
-                              "end before training does (for a short run: -o Optimizer.lr.warmup_epoch=1)")
-        self.name = name
-        self.warmup_steps = int(warmup_epoch * steps_per_epoch)
-        self.warmup_start_lr, self.peak, self.period = warmup_start_lr, learning_rate, 1
-        if by_epoch:
-            self.period = steps_per_epoch
-        after = max(1, epochs * steps_per_epoch - self.warmup_steps)
-        self.after = _schedule(name, learning_rate, -(-after // self.period), eta_min, options)
-        super().__init__(learning_rate)
-
-    def get_lr(self) -> float:
-        step = self.last_epoch
-        if step < self.warmup_steps:
-            return self.warmup_start_lr + (self.peak - self.warmup_start_lr) * step / self.warmup_steps
-        if self.after is None:
-            return self.peak
-        # Counted up rather than jumped to: not every schedule has a closed form.
-        while self.after.last_epoch < (step - self.warmup_steps) // self.period:
-            self.after.step()
-        return self.after()
-
-    def state_dict(self) -> dict:
-        return {"last_epoch": self.last_epoch, "last_lr": self.last_lr}
-
-    def set_state_dict(self, state_dict: Mapping) -> None:
-        self.step(epoch=state_dict["last_epoch"])
-
-
-def _schedule(name: str, learning_rate: float, length: int, eta_min: float, options: dict):
-    if name == "Constant":
-        if options:
-            raise ConfigError(choose("option of Optimizer.lr (Constant):", next(iter(options)), []))
-        return None
-    if name == "Cosine":
-        return paddle_lr.CosineAnnealingDecay(learning_rate, T_max=length, eta_min=eta_min, **options)
-    name = _PADDLE_SHORT.get(name, name)
-    if name not in SCHEDULES:
-        raise ConfigError(choose("Optimizer.lr.name", name, SCHEDULES))
-    make = getattr(paddle_lr, name)
-    known = inspect.signature(make).parameters
-    for option in options:
-        if option not in known:
-            raise ConfigError(choose(f"option of Optimizer.lr ({name}):", option,
-                                     [k for k in known if k not in ("self", "verbose", "last_epoch")]))
-    automatic = {"learning_rate": learning_rate, "max_learning_rate": learning_rate, "T_max": length,
-                 "decay_steps": length, "total_steps": length, "eta_min": eta_min}
-    options = {**{k: v for k, v in automatic.items() if k in known}, **options}
-    try:
-        return make(**options)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"Optimizer.lr ({name}): {error}") from error
+_BELOW_ONE = Range(0, 1, below=True)
+# Of the options of Paddle's classes, which have no hints.
+_RANGES = {"momentum": _BELOW_ONE, "beta1": _BELOW_ONE, "beta2": _BELOW_ONE, "rho": _BELOW_ONE,
+           "epsilon": Range(0, above=True), "weight_decay": Range(0), "lamb_weight_decay": Range(0),
+           "momentum_decay": Range(0), "initial_accumulator_value": Range(0), "rescale_grad": Range(0, above=True)}
+# Given by us, or functions, which a YAML file cannot say.
+_OURS = ("self", "parameters", "name", "learning_rate", "grad_clip", "apply_decay_param_fun", "lr_ratio",
+         "exclude_from_weight_decay_fn")
+# These leave parameters out of the decay by name, which not every class can.
+_BY_NAME = ("no_weight_decay_name", "one_dim_param_no_weight_decay")
 
 
 def build_optimizer(parameters: Mapping[str, paddle.Tensor], schedule: Schedule, name: str,
-                    clip_norm: Optional[float] = None, clip_value: Optional[float] = None,
+                    clip_norm: Optional[Positive] = None, clip_value: Optional[Positive] = None,
                     regularizer: Optional[dict] = None, no_weight_decay_name: Union[str, list, None] = None,
                     one_dim_param_no_weight_decay: bool = False, **options: Any) -> paddle.optimizer.Optimizer:
     """An optimizer over named parameters; `options` are those of its class in `paddle.optimizer`.
@@ -116,15 +45,16 @@ def build_optimizer(parameters: Mapping[str, paddle.Tensor], schedule: Schedule,
     if name not in OPTIMIZERS:
         raise ConfigError(choose("Optimizer.name", name, OPTIMIZERS))
     make = getattr(paddle.optimizer, name)
-    known = [k for k in inspect.signature(make).parameters if k not in ("self", "parameters", "name")]
-    for option in options:
+    known = _parameters(name)
+    for option, value in options.items():
         if option not in known:
             raise ConfigError(choose(f"option of Optimizer ({name}):", option, known))
+        if option in _RANGES:
+            options[option] = typed(value, Annotated[float, _RANGES[option]], f"Optimizer ({name}), {option}")
     if regularizer:
-        kinds = {"L1": paddle.regularizer.L1Decay, "L2": paddle.regularizer.L2Decay}
-        if regularizer.get("name") not in kinds:
-            raise ConfigError(choose("Optimizer.regularizer.name", regularizer.get("name"), kinds))
-        options["weight_decay"] = kinds[regularizer["name"]](float(regularizer.get("coeff", 0.0)))
+        if options.get("weight_decay"):
+            raise ConfigError("Optimizer has both weight_decay and regularizer: keep one")
+        options["weight_decay"] = _regularizer(regularizer)
     if clip_norm is not None and clip_value is not None:
         raise ConfigError("Optimizer has both clip_norm and clip_value: keep one")
     if clip_norm is not None:
@@ -133,8 +63,10 @@ def build_optimizer(parameters: Mapping[str, paddle.Tensor], schedule: Schedule,
         options["grad_clip"] = paddle.nn.ClipGradByValue(float(clip_value))
     patterns = no_weight_decay_name or []
     patterns = patterns.split() if isinstance(patterns, str) else patterns
+    if not all(isinstance(pattern, str) for pattern in patterns):
+        raise ConfigError(f"Optimizer.no_weight_decay_name is {patterns}: give parts of names, 'bias norm'")
     if patterns or one_dim_param_no_weight_decay:
-        if "apply_decay_param_fun" not in known:
+        if not _can_leave_out(name):
             raise ConfigError(f"Optimizer ({name}) decays every parameter alike: no_weight_decay_name and "
                               "one_dim_param_no_weight_decay are for AdamW")
         decayed = {p.name for n, p in parameters.items()
@@ -144,7 +76,34 @@ def build_optimizer(parameters: Mapping[str, paddle.Tensor], schedule: Schedule,
     try:
         return make(learning_rate=schedule, parameters=list(parameters.values()), **options)
     except (TypeError, ValueError, AssertionError) as error:
-        raise ConfigError(f"Optimizer ({name}): {error}") from error
+        raise ConfigError(f"Optimizer ({name}): {' '.join(str(error).split())}") from error
+
+
+def _parameters(name: str) -> list[str]:
+    return [k for k in inspect.signature(getattr(paddle.optimizer, name)).parameters if k not in _OURS]
+
+
+def _regularizer(given: dict) -> Any:
+    kinds = {"L1": paddle.regularizer.L1Decay, "L2": paddle.regularizer.L2Decay}
+    if given.get("name") not in kinds:
+        raise ConfigError(choose("Optimizer.regularizer.name", given.get("name"), kinds))
+    for option in given:
+        if option not in ("name", "coeff"):
+            raise ConfigError(choose("option of Optimizer.regularizer:", option, ("coeff",)))
+    return kinds[given["name"]](typed(given.get("coeff", 0.0), Amount, "Optimizer.regularizer, coeff"))
+
+
+def optimizer_options(name: Any) -> Optional[list[str]]:
+    """The options that an optimizer takes beside its name; None for an unknown one."""
+    if name not in OPTIMIZERS:
+        return None
+    all_take = [k for k in options_of(build_optimizer, ("parameters", "schedule", "name"))
+                if k not in _BY_NAME or _can_leave_out(name)]
+    return ["lr", *all_take, *_parameters(name)]
+
+
+def _can_leave_out(name: str) -> bool:
+    return "apply_decay_param_fun" in inspect.signature(getattr(paddle.optimizer, name)).parameters
 
 
 @paddle.no_grad()

@@ -28,8 +28,12 @@ def find_config(config: Path, method: str) -> Path:
     Raises:
         ConfigError: when there is none; it names the methods there are.
     """
-    parts = config.stem.split("_")
-    prefixes = ["_".join(parts[:i]) + "_" for i in range(len(parts) - 1, 0, -1)]
+    parts, stems = config.stem.split("_"), {p.stem for p in config.parent.glob(f"*{config.suffix}")}
+    starts = ["_".join(parts[:i]) for i in range(len(parts) - 1, 0, -1)]
+    # What is a config itself, or starts no other, is part of a method's name: of adaptformer_vpt, not of vpt.
+    shared = [start for start in starts if start not in stems
+              and any(stem.startswith(f"{start}_") for stem in stems - {config.stem})]
+    prefixes = [f"{start}_" for start in shared or starts]
     for prefix in prefixes:
         path = config.with_name(f"{prefix}{method}{config.suffix}")
         if path.is_file():

@@ -39,7 +39,7 @@ def train(config: Config, source: Path = Path("run.yaml")) -> dict:
     Raises:
         UserError: for every mistake in the config, its files or its data, and for a loss that is not finite.
     """
-    log.setup()
+    log.setup(notes=config.notes)
     name = "-".join(part for part in (source.parent.name, source.stem) if part)
     job, model = build.job(config, name)
     config_text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
@@ -88,7 +88,7 @@ def evaluate(config: Config, backend: Optional[str] = None, precision: str = "fl
     Raises:
         UserError: as `train`; also when nothing tuned or pretrained is given, for that would measure chance.
     """
-    log.setup()
+    log.setup(notes=config.notes)
     build.set_device(config.Global.device)
     if exported is None:
         serving.need_something_tuned(config)
@@ -136,7 +136,7 @@ def infer(config: Config, backend: Optional[str] = None, precision: str = "float
     Raises:
         UserError: for a mistake in the config, or when no image is found or none can be read.
     """
-    log.setup()
+    log.setup(notes=config.notes)
     options = config.Infer
     if not options.infer_imgs:
         raise ConfigError("Infer.infer_imgs is missing: give an image, a folder or a glob, "

@@ -219,6 +219,23 @@ def test_a_method_without_a_config_is_named():
         compare.find_config(ROOT / "configs/digits/vit_micro_adaptformer.yaml", "vtp")
 
 
+def test_a_method_beside_a_combination_of_methods_is_the_method(tmp_path):
+    folder = ROOT / "configs/cifar10"
+    both = folder / "vit_micro_adaptformer_vpt.yaml"
+    found = {m: compare.find_config(both, m).name for m in ("vpt", "adaptformer", "linear_features", "adaptformer_vpt")}
+    assert found == {"vpt": "vit_micro_vpt.yaml", "adaptformer": "vit_micro_adaptformer.yaml",
+                     "linear_features": "vit_micro_linear_features.yaml", "adaptformer_vpt": both.name}
+    ablation = ROOT / "configs/ablation/adaptformer_bottleneck_1.yaml"
+    assert compare.find_config(ablation, "16").name == "adaptformer_bottleneck_16.yaml"
+    assert compare.find_config(ablation, "sequential").name == "adaptformer_sequential.yaml"
+    for name in ("net_a_vpt", "net_b"):  # no net_vpt: the file that ends so is not it
+        (tmp_path / f"{name}.yaml").touch()
+    with pytest.raises(ConfigError, match="'vpt' is unknown. .*a_vpt"):
+        compare.find_config(tmp_path / "net_a_vpt.yaml", "vpt")
+    (tmp_path / "net_b.yaml").unlink()
+    assert compare.find_config(tmp_path / "net_a_vpt.yaml", "vpt").name == "net_a_vpt.yaml"
+
+
 def test_names_in_the_picture_cover_nothing(tmp_path, monkeypatch):
     """Twelve methods close together: no name lies on another, nor outside the axes."""
     rows = [{"method": f"method {i}", "top1": 58 + i % 4 * 0.2, "std": 0.1 * (i % 3), "seeds": 3,

@@ -1,0 +1,170 @@
+"""The sections of a configuration, PaddleClas's: what there is, of what kind, how far, and what it is by default."""
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Optional, Union, get_type_hints
+
+from ..ranges import Count, Positive, Range, Seed, Whole
+
+
+@dataclass
+class Global:
+    """What belongs to the run.
+
+    `pretrained_model` is a tuned file to start from or evaluate; with `pretrained_head: false` its head is left out, so
+    that it may be of other classes. `checkpoints` is a run's `latest` to resume.
+    `device` is auto, cpu, gpu or gpu:N. `update_freq` batches make one step. `eval_interval` and
+    `save_interval` are in epochs (0: only after the last). `output_dir` gets one fresh folder per run.
+    `recompute` keeps only each block's input and runs its forward again in the backward: less memory, more time.
+    `early_stop`: end after so many evaluations without a better score (null: never).
+    `cache_features`: where only the head trains on fixed images, compute what it reads once and keep it in
+    `feature_cache` ($PPADAPT_CACHE or ~/.cache/ppadapt); auto: where that can be, True: or an error, False: never.
+    """
+
+    device: str = "auto"
+    output_dir: str = "output"
+    seed: Seed = 0
+    epochs: Count = 100
+    update_freq: Count = 1
+    eval_during_train: bool = True
+    eval_interval: Whole = 1
+    save_interval: Whole = 1
+    print_batch_step: Count = 10
+    early_stop: Optional[Count] = None
+    use_visualdl: bool = True
+    recompute: bool = False
+    pretrained_model: Optional[str] = None
+    pretrained_head: bool = True
+    checkpoints: Optional[str] = None
+    cache_features: Union[bool, str] = "auto"
+    feature_cache: Optional[str] = None
+
+
+@dataclass
+class Arch:
+    """The network, ours or PaddleClas's (docs/backbones.md). `pretrained`: a path, or True for the weights that ship
+    with the package or that PaddleClas downloads.
+
+    `frozen_dtype`: float32, bfloat16 or float16, what frozen matrices are kept in (`tuning.frozen.store_frozen`).
+    Everything else (img_size, pool, drop_path_rate ...) is an option of the network's constructor.
+    `class_num` comes from the data set when absent.
+    """
+
+    name: str
+    pretrained: Union[bool, str, None] = None
+    class_num: Optional[Count] = None
+    head: str = "BatchNormLinear"
+    frozen_dtype: str = "float32"
+    options: dict = field(default_factory=dict)
+
+
+@dataclass
+class AMP:
+    """Mixed precision. O0: none. O1: operations choose. O2: what is frozen is kept in `dtype` as well."""
+
+    level: str = "O0"
+    dtype: str = "float16"
+    scale_loss: Positive = 65536.0
+    use_dynamic_loss_scaling: bool = True
+
+
+@dataclass
+class EMA:
+    """Moving average of what trains, evaluated and saved in its place. `decay` null: none."""
+
+    decay: Optional[Annotated[float, Range(0, 1, above=True, below=True)]] = None
+
+
+@dataclass
+class Infer:
+    """`transforms` default to those of DataLoader.Eval."""
+
+    infer_imgs: Optional[str] = None
+    batch_size: Count = 32
+    transforms: Optional[list] = None
+    topk: Count = 5
+    save_path: Optional[str] = None
+
+
+@dataclass
+class Sampler:
+    """Batches. `name` is accepted for PaddleClas's sake and must be a plain batch sampler."""
+
+    name: str = "DistributedBatchSampler"
+    batch_size: Count = 64
+    drop_last: bool = False
+    shuffle: Optional[bool] = None
+
+
+@dataclass
+class WorkerOptions:
+    """How batches are made. `transform_by`: auto, image or batch (see `data.build_loader`)."""
+
+    num_workers: Annotated[int, Range(0, 512)] = 0
+    use_shared_memory: bool = True
+    transform_by: str = "auto"
+
+
+@dataclass
+class Split:
+    """One side of the data: `dataset` is a `name` and its options."""
+
+    dataset: dict
+    sampler: Sampler = field(default_factory=Sampler)
+    loader: WorkerOptions = field(default_factory=WorkerOptions)
+
+
+@dataclass
+class DataLoader:
+    """Training and evaluation data."""
+
+    Train: Split
+    Eval: Split
+
+
+@dataclass
+class Loss:
+    """Lists of one-entry mappings: `- CELoss: {weight: 1.0, epsilon: 0.1}`; null: those of the Task."""
+
+    Train: Optional[list] = None
+    Eval: Optional[list] = None
+
+
+@dataclass
+class Metric:
+    """Lists of one-entry mappings: `- TopkAcc: {topk: [1, 5]}`; null: those of the Task."""
+
+    Train: Optional[list] = None
+    Eval: Optional[list] = None
+
+
+@dataclass
+class Config:
+    """A whole configuration. `Task`, `Tuning` and `Optimizer` hold a `name` with its options."""
+
+    Arch: Arch
+    DataLoader: DataLoader
+    Global: Global = field(default_factory=Global)
+    Task: dict = field(default_factory=lambda: {"name": "SingleLabel"})
+    Tuning: Union[dict, list] = field(default_factory=lambda: {"name": "AdaptFormer"})
+    Optimizer: dict = field(default_factory=lambda: {"name": "Momentum"})
+    AMP: AMP = field(default_factory=AMP)
+    EMA: EMA = field(default_factory=EMA)
+    Loss: Loss = field(default_factory=Loss)
+    Metric: Metric = field(default_factory=Metric)
+    Infer: Infer = field(default_factory=Infer)
+    notes: ClassVar[tuple[str, ...]] = ()  # of one that was read: what was dropped or kept where it may surprise
+
+    def to_dict(self) -> dict:
+        """The configuration as it was resolved, as plain data that `parse` reads again."""
+        tree = dataclasses.asdict(self)
+        tree["Arch"].update(tree["Arch"].pop("options"))
+        return tree
+
+
+def fixed_sections(cls: type = Config) -> dict:
+    """The sections that are dataclasses, by name, with those inside them."""
+    hints = get_type_hints(cls)
+    return {f.name: fixed_sections(hints[f.name]) for f in dataclasses.fields(cls)
+            if dataclasses.is_dataclass(hints[f.name])}

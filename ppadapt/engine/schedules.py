@@ -1,0 +1,276 @@
+"""Learning-rate schedules: PaddleClas's under its names and in its units, and those of `paddle.optimizer.lr`.
+
+PaddleClas counts epochs: `step_size`, `milestones` and `decay_epochs` are in epochs after the warm-up, whether the
+rate changes with every step or (`by_epoch`) once an epoch. A class of Paddle under its own name (`StepDecay`) counts
+steps, or epochs with `by_epoch`.
+"""
+from __future__ import annotations
+
+import inspect
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Callable, Mapping, Optional, Union
+
+from paddle.optimizer import lr as paddle_lr
+
+from ..errors import ConfigError, choose
+from ..options import check_options, options_of, shown
+from ..ranges import Amount, Count, Positive, Range, Whole
+
+Fraction = Annotated[float, Range(0, 1, below=True)]
+
+
+@dataclass
+class Span:
+    """What follows the warm-up, in what the schedule counts: steps, or epochs with `by_epoch`.
+
+    rate: where it begins. scale: of the batch, for rates that options give. epoch: counts of an epoch. left, whole:
+    counts after the warm-up, and of all. epochs: of all.
+    """
+
+    rate: float
+    scale: float
+    epoch: int
+    left: int
+    whole: int
+    epochs: int
+
+
+def constant(span: Span) -> None:
+    """The rate stays."""
+
+
+def cosine(span: Span, eta_min: Amount = 0.0) -> paddle_lr.LRScheduler:
+    """Half a cosine, from the rate to `eta_min`."""
+    _not_above(span, eta_min=eta_min)
+    return paddle_lr.CosineAnnealingDecay(span.rate, T_max=span.left, eta_min=eta_min)
+
+
+def linear(span: Span, end_lr: Amount = 0.0, power: Positive = 1.0, cycle: bool = False) -> paddle_lr.LRScheduler:
+    """A line (or a power of it) from the rate to `end_lr`."""
+    _not_above(span, end_lr=end_lr)
+    return paddle_lr.PolynomialDecay(span.rate, decay_steps=span.left, end_lr=end_lr, power=power, cycle=cycle)
+
+
+def step(span: Span, step_size: Positive, gamma: Fraction = 0.1) -> paddle_lr.LRScheduler:
+    """Times `gamma` every `step_size` epochs."""
+    return paddle_lr.StepDecay(span.rate, step_size=max(1, int(step_size * span.epoch)), gamma=gamma)
+
+
+def multi_step(span: Span, milestones: list, gamma: Fraction = 0.1) -> paddle_lr.LRScheduler:
+    """Times `gamma` at each of `milestones`, in epochs."""
+    return paddle_lr.MultiStepDecay(span.rate, milestones=[e * span.epoch for e in _rising("milestones", milestones)],
+                                    gamma=gamma)
+
+
+def piecewise(span: Span, values: Optional[list] = None, decay_epochs: Optional[list] = None,
+              boundaries: Optional[list] = None) -> paddle_lr.LRScheduler:
+    """One rate of `values` after another, at `decay_epochs` (or at the steps of Paddle's `boundaries`).
+
+    Without `values`, PaddleClas's rule: a tenth of the learning rate every 30 epochs.
+    """
+    if values is None:
+        if decay_epochs or boundaries:
+            raise ConfigError("Optimizer.lr (Piecewise) has times and no values: give one rate more than times")
+        decay_epochs = list(range(30, span.epochs, 30))
+        values = [span.rate / span.scale * 0.1 ** i for i in range(len(decay_epochs) + 1)]
+    if decay_epochs is not None and boundaries is not None:
+        raise ConfigError("Optimizer.lr (Piecewise) has decay_epochs and boundaries: keep one")
+    steps = (_rising("boundaries", boundaries) if boundaries is not None
+             else [e * span.epoch for e in _rising("decay_epochs", decay_epochs or [])])
+    if len(values) != len(steps) + 1:
+        raise ConfigError(f"Optimizer.lr (Piecewise) has {len(values)} values for {len(steps)} times: give one rate "
+                          "more than times")
+    # Paddle wants a time even where the rate never changes.
+    return paddle_lr.PiecewiseDecay(boundaries=steps or [span.whole], values=[v * span.scale for v in values] * (
+        1 if steps else 2))
+
+
+def cyclic(span: Span, max_learning_rate: Amount, step_size_up: Count, step_size_down: Optional[Count] = None,
+           mode: str = "triangular", exp_gamma: Positive = 1.0, scale_mode: str = "cycle",
+           base_learning_rate: Optional[Amount] = None) -> paddle_lr.LRScheduler:
+    """Up to `max_learning_rate` and down again, in steps."""
+    return paddle_lr.CyclicLR(span.rate, max_learning_rate * span.scale, step_size_up, step_size_down, mode,
+                              exp_gamma, None, scale_mode)
+
+
+def one_cycle(span: Span, divide_factor: Positive = 25.0, end_learning_rate: Amount = 1e-10, phase_pct: Fraction = 0.3,
+              anneal_strategy: str = "cos", three_phase: bool = False,
+              max_learning_rate: Optional[Amount] = None) -> paddle_lr.LRScheduler:
+    """From a part of the rate up to it, then down to nearly nothing, over all of training."""
+    return paddle_lr.OneCycleLR(span.rate, span.whole, divide_factor, end_learning_rate, phase_pct, anneal_strategy,
+                                three_phase)
+
+
+def fixmatch(span: Span, num_warmup_steps: Whole, num_cycles: Positive = 7 / 16) -> paddle_lr.LRScheduler:
+    """FixMatch's (Sohn et al., arXiv 2001.07685): a warm-up of its own in steps, then a part of a cosine."""
+    def share(count: int) -> float:
+        if count < num_warmup_steps:
+            return count / max(1, num_warmup_steps)
+        done = (count - num_warmup_steps) / max(1, span.whole - num_warmup_steps)
+        return max(0.0, math.cos(math.pi * num_cycles * done))
+
+    return paddle_lr.LambdaDecay(span.rate, lr_lambda=share)
+
+
+PADDLECLAS: dict[str, Callable] = {
+    "Constant": constant, "ConstLR": constant, "Cosine": cosine, "CosineWarmup": cosine, "Linear": linear,
+    "Step": step, "MultiStepDecay": multi_step, "Piecewise": piecewise, "Cyclic": cyclic, "OneCycleLR": one_cycle,
+    "CosineFixmatch": fixmatch}
+# These take functions or a metric, which a YAML file cannot say, or are wrapped here.
+_NOT_BY_NAME = {"LRScheduler", "LambdaDecay", "MultiplicativeDecay", "ReduceOnPlateau", "LinearWarmup"}
+_PADDLES = [name for name in paddle_lr.__all__ if name not in _NOT_BY_NAME and name not in PADDLECLAS]
+SCHEDULES = [*PADDLECLAS, *_PADDLES]
+# Where the rate after the warm-up is an option of the schedule's own.
+_OWN_RATE = {"Piecewise": "values", "Cyclic": "base_learning_rate", "CyclicLR": "base_learning_rate",
+             "OneCycleLR": "max_learning_rate"}
+_RANGES = {"gamma": Range(0, 1), "eta_min": Range(0), "end_lr": Range(0), "power": Range(0, above=True),
+           "step_size": Range(1), "T_max": Range(1), "T_0": Range(1), "T_mult": Range(1), "decay_steps": Range(1),
+           "warmup_steps": Range(0), "d_model": Range(1), "max_learning_rate": Range(0),
+           "base_learning_rate": Range(0), "step_size_up": Range(1), "step_size_down": Range(1),
+           "start_factor": Range(0, 1, above=True), "end_factor": Range(0, 1), "total_steps": Range(1)}
+
+
+class Schedule(paddle_lr.LRScheduler):
+    """Linear warm-up, then one of `SCHEDULES`. One `step()` per iteration.
+
+    The paper's schedule (and MAE's `lr_sched.adjust_learning_rate`) is Cosine: from 0 to `learning_rate`
+    over the warm-up, then half a cosine to `eta_min` over the rest.
+
+    Args:
+        steps_per_epoch, epochs: length of training in optimizer steps and epochs.
+        batch_size: images per optimizer step over all devices.
+        name: of the schedule; `options` are its own.
+        learning_rate: after the warm-up (0.001 where the schedule's options do not say it).
+        base_batch_size: scale rates by batch_size / base_batch_size, as the paper does with 256.
+        warmup_epoch: may be a fraction, of which whole steps are taken. warmup_start_lr: where the warm-up starts.
+        by_epoch: the rate changes once an epoch, in the warm-up as well, in the place of every step.
+
+    Raises:
+        ConfigError: for an unknown name or option, a value out of its range, and rates that do not fit together.
+    """
+
+    def __init__(self, steps_per_epoch: int, epochs: int, batch_size: int = 1, name: str = "Constant",
+                 learning_rate: Optional[Amount] = None, base_batch_size: Optional[Count] = None,
+                 warmup_epoch: Union[Whole, Amount] = 0, warmup_start_lr: Amount = 0.0, by_epoch: bool = False,
+                 **options: Any):
+        scale = batch_size / base_batch_size if base_batch_size else 1.0
+        rate = _rate(name, learning_rate, options) * scale
+        # 2.0's CosineWarmup warms up for five epochs where nothing is said.
+        warmup_epoch = 5 if name == "CosineWarmup" and not warmup_epoch else warmup_epoch
+        if rate < 0 or warmup_epoch < 0 or (warmup_epoch and warmup_epoch >= epochs):
+            raise ConfigError(f"Optimizer.lr: learning_rate {rate} with warmup_epoch {warmup_epoch} of "
+                              f"{epochs} epochs is not allowed: neither may be negative and the warm-up must "
+                              "end before training does (for a short run: -o Optimizer.lr.warmup_epoch=1)")
+        if warmup_epoch and warmup_start_lr > rate:
+            raise ConfigError(f"Optimizer.lr: warmup_start_lr {warmup_start_lr} is above the learning rate {rate:g}: "
+                              "a warm-up rises")
+        if by_epoch and warmup_epoch != int(warmup_epoch):
+            raise ConfigError(f"Optimizer.lr: with by_epoch the warm-up takes whole epochs, not {warmup_epoch}")
+        self.name, self.period = name, steps_per_epoch if by_epoch else 1
+        epoch = 1 if by_epoch else steps_per_epoch
+        self.warmup = int(warmup_epoch * epoch)
+        self.warmup_start_lr, self.peak = warmup_start_lr, rate
+        span = Span(rate, scale, epoch, max(1, epochs * epoch - self.warmup), epochs * epoch, epochs)
+        self.after = _build(name, span, options)
+        super().__init__(rate)
+
+    def get_lr(self) -> float:
+        count = self.last_epoch // self.period
+        if count < self.warmup:
+            return self.warmup_start_lr + (self.peak - self.warmup_start_lr) * count / self.warmup
+        if self.after is None:
+            return self.peak
+        # Counted up rather than jumped to: not every schedule has a closed form.
+        while self.after.last_epoch < count - self.warmup:
+            self.after.step()
+        return self.after()
+
+    def state_dict(self) -> dict:
+        return {"last_epoch": self.last_epoch, "last_lr": self.last_lr}
+
+    def set_state_dict(self, state_dict: Mapping) -> None:
+        self.step(epoch=state_dict["last_epoch"])
+
+
+def schedule_options(name: Any, given: Mapping[str, Any]) -> Optional[list[str]]:
+    """The options that a schedule takes beside its name and those given; None for an unknown one."""
+    if name not in SCHEDULES:
+        return None
+    hidden = ("learning_rate",) if _OWN_RATE.get(name) in given else ()
+    own = options_of(Schedule, ("steps_per_epoch", "epochs", "batch_size", *hidden))
+    return [*own, *(options_of(PADDLECLAS[name], ("span",)) if name in PADDLECLAS else _parameters(name))]
+
+
+def _rate(name: str, learning_rate: Optional[float], options: dict) -> float:
+    """The rate after the warm-up: `learning_rate`, or what the schedule's own options say."""
+    key = _OWN_RATE.get(name)
+    said = options.get(key) if key else None
+    if isinstance(said, list):  # of Piecewise
+        said = [_number("Optimizer.lr (Piecewise), values", value) for value in said][0] if said else None
+    if said is None:
+        return 0.001 if learning_rate is None else learning_rate
+    if learning_rate not in (None, said):
+        raise ConfigError(f"Optimizer.lr ({name}) begins with {said} by its {key} and learning_rate is "
+                          f"{learning_rate}: keep one of them")
+    return said
+
+
+def _build(name: str, span: Span, options: dict) -> Optional[paddle_lr.LRScheduler]:
+    where = f"Optimizer.lr ({name})"
+    if name not in SCHEDULES:
+        if name == "ReduceOnPlateau":
+            raise ConfigError("Optimizer.lr.name ReduceOnPlateau follows a metric, and a run is what its config says "
+                              "from its first step on: take Cosine, Step or MultiStepDecay")
+        raise ConfigError(choose("Optimizer.lr.name", name, SCHEDULES))
+    if name in PADDLECLAS:
+        make = PADDLECLAS[name]
+        check_options(make, options, where, ("span",))
+        return _made(where, make, span, **options)
+    known = _parameters(name)
+    for option, value in options.items():
+        if option not in known:
+            raise ConfigError(choose(f"option of {where}:", option, known))
+        if option in _RANGES and (not isinstance(value, (int, float)) or value not in _RANGES[option]):
+            raise ConfigError(f"{where}, {option} is {shown(value)}: it must be {_RANGES[option]}")
+    automatic = {"learning_rate": span.rate, "max_learning_rate": span.rate, "base_learning_rate": span.rate,
+                 "T_max": span.left, "decay_steps": span.left, "total_steps": span.left, "end_lr": 0.0}
+    options = {**{key: value for key, value in automatic.items() if key in known}, **options}
+    if "learning_rate" in known:
+        _not_above(span, **{key: options[key] for key in ("end_lr", "eta_min") if key in options})
+    return _made(where, getattr(paddle_lr, name), **options)
+
+
+def _parameters(name: str) -> list[str]:
+    return [key for key in inspect.signature(getattr(paddle_lr, name)).parameters
+            if key not in ("self", "verbose", "last_epoch")]
+
+
+def _made(where: str, make: Callable, *arguments: Any, **options: Any) -> Optional[paddle_lr.LRScheduler]:
+    try:
+        return make(*arguments, **options)
+    except ConfigError:
+        raise
+    except (TypeError, ValueError, AssertionError) as error:
+        raise ConfigError(f"{where}: {' '.join(str(error).split())}") from error
+
+
+def _not_above(span: Span, **ends: float) -> None:
+    for key, value in ends.items():
+        if value > span.rate:
+            raise ConfigError(f"Optimizer.lr: {key} {value:g} is above the learning rate {span.rate:g}: the rate would "
+                              "rise to it")
+
+
+def _rising(what: str, times: list) -> list:
+    for time in times:
+        _number(f"Optimizer.lr, {what}", time)
+    if list(times) != sorted(set(times)):
+        raise ConfigError(f"Optimizer.lr, {what} is {shown(times)}: give times in rising order, each once")
+    return times
+
+
+def _number(where: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise ConfigError(f"{where} holds {shown(value)}: each must be a number of at least 0")
+    return value

@@ -1,0 +1,37 @@
+"""How far a number may go, stated beside the option: `epochs: Annotated[int, Range(1)]`.
+
+What a config gives is checked against the hints of what takes it, ranges included (`config.checking`).
+"""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers from `low` to `high`; `above` and `below` leave the ends themselves out."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return ((self.low < value if self.above else self.low <= value)
+                and (value < self.high if self.below else value <= self.high))
+
+    def __str__(self) -> str:
+        low = f"above {self.low:g}" if self.above else f"at least {self.low:,}"
+        high = f"below {self.high:g}" if self.below else f"at most {self.high:,}"
+        return " and ".join([low] * (self.low > -math.inf) + [high] * (self.high < math.inf)) or "a number"
+
+
+Count = Annotated[int, Range(1)]
+Whole = Annotated[int, Range(0)]  # a count that may be none
+Amount = Annotated[float, Range(0)]
+Positive = Annotated[float, Range(0, above=True)]
+Share = Annotated[float, Range(0, 1)]
+# Every epoch seeds Paddle, which takes 64 bits, with 1,000,003 seed + epoch.
+Seed = Annotated[int, Range(0, 2 ** 43 - 1)]

@@ -1,0 +1,114 @@
+"""A `name` that changes keeps what the new one takes and says what went; `-o` takes file names as they are."""
+import pytest
+
+from ppadapt import config
+from ppadapt.errors import ConfigError
+
+RECIPE = """
+Arch: {name: vit_micro_patch4_32, pretrained: True, img_size: 32}
+Optimizer: {name: Momentum, momentum: 0.9, weight_decay: 0.01, lr: {name: Cosine, learning_rate: 0.1, warmup_epoch: 2,
+  eta_min: 0.001}}
+Tuning: {name: AdaptFormer, bottleneck: 8, dropout: 0.1}
+DataLoader:
+  Train: {dataset: {name: CIFAR10, root: here, limit: 50}, sampler: {name: DistributedBatchSampler, batch_size: 32}}
+  Eval: {dataset: {name: Digits}}
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(*overrides, over=None):
+        (tmp_path / "base.yaml").write_text(RECIPE)
+        (tmp_path / "a.yaml").write_text("_base_: base.yaml\n" + over if over else RECIPE)
+        return config.load(tmp_path / "a.yaml", overrides)
+    return load
+
+
+def test_an_optimizers_name_alone_keeps_the_recipe_and_says_what_went(load):
+    for loaded in (load("Optimizer.name=AdamW"), load(over="Optimizer: {name: AdamW}\n")):
+        assert loaded.Optimizer == {"name": "AdamW", "weight_decay": 0.01, "lr": {
+            "name": "Cosine", "learning_rate": 0.1, "warmup_epoch": 2, "eta_min": 0.001}}
+        note, = loaded.notes
+        assert note == ("Optimizer.name is AdamW in the place of Momentum: kept is weight_decay, lr; "
+                        "dropped is its momentum")
+
+
+def test_what_only_some_optimizers_can_do_goes_with_them(load):
+    loaded = load("Optimizer.name=AdamW", "Optimizer.one_dim_param_no_weight_decay=True", "Optimizer.beta1=0.8")
+    assert loaded.Optimizer["beta1"] == 0.8  # said for AdamW, so a mistake in it would be one
+    loaded = load("Optimizer.name=AdamW", "Optimizer.one_dim_param_no_weight_decay=True", "Optimizer.name=SGD")
+    assert "one_dim_param_no_weight_decay" not in loaded.Optimizer
+
+
+def test_a_schedules_name_keeps_rate_and_warm_up(load):
+    loaded = load("Optimizer.lr.learning_rate=0.5", "Optimizer.lr.name=Constant")
+    assert loaded.Optimizer["lr"] == {"name": "Constant", "learning_rate": 0.5, "warmup_epoch": 2}
+    assert "eta_min" in loaded.notes[0]
+    loaded = load("Optimizer.lr={name: Piecewise, values: [0.3, 0.1], decay_epochs: [4]}")
+    assert loaded.Optimizer["lr"] == {"name": "Piecewise", "values": [0.3, 0.1], "decay_epochs": [4], "warmup_epoch": 2}
+
+
+def test_a_samplers_name_means_nothing_and_resets_nothing(load):
+    sampler = load("DataLoader.Train.sampler.name=BatchSampler").DataLoader.Train.sampler
+    assert (sampler.name, sampler.batch_size) == ("BatchSampler", 32)
+
+
+def test_a_data_set_keeps_what_the_other_takes(load):
+    loaded = load("DataLoader.Train.dataset.name=CIFAR100")
+    assert loaded.DataLoader.Train.dataset == {"name": "CIFAR100", "root": "here", "limit": 50}
+    loaded = load("DataLoader.Train.dataset.name=Digits")
+    assert loaded.DataLoader.Train.dataset == {"name": "Digits", "limit": 50} and "its root" in loaded.notes[0]
+
+
+def test_a_networks_name_keeps_what_the_other_takes(load):
+    loaded = load("Arch.name=vit_tiny_patch16")
+    assert loaded.Arch.options == {"img_size": 32} and loaded.Arch.pretrained is True
+
+
+def test_a_methods_options_are_its_own(load):
+    loaded = load("Tuning.name=VPT", "Tuning.num_prompts=5")
+    assert loaded.Tuning == {"name": "VPT", "num_prompts": 5}
+    assert loaded.notes == ("Tuning.name is VPT in the place of AdaptFormer: dropped is its bottleneck, dropout",)
+
+
+def test_a_mapping_in_an_override_merges_as_in_a_file(load):
+    loaded = load("Global={epochs: 3}", "Global={seed: 5}", "Optimizer={weight_decay: 0.5}")
+    assert (loaded.Global.epochs, loaded.Global.seed) == (3, 5) and loaded.Optimizer["momentum"] == 0.9
+
+
+@pytest.mark.parametrize("text", ["*.png", "[1].png", "#1.png", "a: b.png", "2024", "a #1.png", "{x}.png", "&.png",
+                                  "!a.png", "@.png", "%.png", "it's.png", "- a", "True", "1e3", "图/*.png",
+                                  "\udce9.png", "a,b.png", "'", "null.png", "-"])
+def test_a_text_option_is_the_text_as_it_stands(load, text):
+    assert load(f"Infer.infer_imgs={text}").Infer.infer_imgs == text
+
+
+@pytest.mark.parametrize("text, value", [("null", None), ("", None), ("~", None), ("'null'", "null"), ('"a b"', "a b"),
+                                         ("''", ""), ("'it''s'", "it's")])
+def test_quotes_and_nothing_keep_their_meaning(load, text, value):
+    assert load(f"Infer.infer_imgs={text}").Infer.infer_imgs == value
+
+
+def test_where_a_text_or_a_switch_may_stand_switches_win(load):
+    assert load("Arch.pretrained=True").Arch.pretrained is True
+    assert load("Arch.pretrained=2024").Arch.pretrained == "2024"
+    assert load("Global.cache_features=auto").Global.cache_features == "auto"
+
+
+@pytest.mark.parametrize("override, message", [
+    ("DataLoader.Train.dataset.root=*.d", """goes in quotes: -o "DataLoader.Train.dataset.root='*.d'\""""),
+    ("DataLoader.Train.dataset.root=#1", """goes in quotes: -o "DataLoader.Train.dataset.root='#1'\""""),
+    ("DataLoader.Train.dataset.root=[1", "goes in quotes"),
+    ("Optimizer.weight_decay=1 #0", "all that follows # is a comment"),
+])
+def test_elsewhere_the_error_says_how_to_quote(load, override, message):
+    with pytest.raises(ConfigError) as error:
+        load(override)
+    assert message in str(error.value)
+
+
+def test_sweeps_take_yaml_lists():
+    assert config.values("A.b=1,2.5,[3, 4],'x,y'") == ("A.b", [1, 2.5, [3, 4], "x,y"])
+    for wrong in ("A.b", "A.b=", "=1", "A.b=[1"):
+        with pytest.raises(ConfigError, match="not of the form"):
+            config.values(wrong)
