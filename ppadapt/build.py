@@ -312,6 +312,8 @@ def check(config: Config) -> None:
 def _parts(config: Config) -> tuple[dict[str, Any], TunedModel]:
     """The fields of a Job that need no folder, and the tuned model."""
     g = config.Global
+    if g.epochs == 0:
+        LOGGER.warning("Global.epochs is 0: nothing is trained and no model is saved")
     set_device(g.device)
     resume = tuned = None
     if g.checkpoints:

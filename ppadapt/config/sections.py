@@ -25,7 +25,7 @@ class Global:
     device: str = "auto"
     output_dir: str = "output"
     seed: Seed = 0
-    epochs: Count = 100
+    epochs: Whole = 100
     update_freq: Count = 1
     eval_during_train: bool = True
     eval_interval: Whole = 1
