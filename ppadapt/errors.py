@@ -64,6 +64,11 @@ class _Brief(reprlib.Repr):
         super().__init__()
         self.maxlevel, self.maxstring, self.maxother = 2, 60, 60
 
+    def repr_int(self, value: int, level: int) -> str:
+        if value.bit_length() > 10_000:  # Python refuses to write out thousands of digits
+            return f"a number of {value.bit_length():,} bits"
+        return super().repr_int(value, level)
+
 
 def brief(value: Any) -> str:
     """A value from a file in a few words: one that refers to itself over and over would have no end."""

@@ -13,7 +13,7 @@ import types
 import typing
 from typing import Annotated, Any, Callable, Iterator, Mapping, Sequence, Union
 
-from .errors import ConfigError, UserError, choose
+from .errors import ConfigError, UserError, brief, choose
 from .ranges import Range
 
 _UNION = (Union, getattr(types, "UnionType", Union))
@@ -65,7 +65,7 @@ def section(cls: type, tree: Any, where: str, source: str) -> Any:
     """A dataclass from plain data. Raises ConfigError."""
     fields = {f.name: f for f in dataclasses.fields(cls)}
     if not isinstance(tree, Mapping):
-        raise ConfigError(f"{source}: {where or 'the file'} is {shown(tree)}: it must hold {', '.join(fields)}")
+        raise ConfigError(f"{source}: {where or 'the file'} is {brief(tree)}: it must hold {', '.join(fields)}")
     hints = typing.get_type_hints(cls, include_extras=True)
     values = {}
     for key, value in tree.items():
@@ -104,15 +104,15 @@ def typed(value: Any, hint: Any, where: str) -> Any:
         return dict(value)
     names = " or ".join(dict.fromkeys("null" if k is type(None) else k.__name__ for k in kinds))
     quote = f" (as text: '{value}')" if str in kinds and type(value) in (int, float) else ""
-    raise ConfigError(f"{where} is {shown(value)} ({type(value).__name__}): it must be {names}{quote}")
+    raise ConfigError(f"{where} is {brief(value)} ({type(value).__name__}): it must be {names}{quote}")
 
 
 def _check_number(value: Union[int, float], allowed: list, where: str) -> None:
     if isinstance(value, float) and not math.isfinite(value) or abs(value) >= _LARGEST and isinstance(value, int):
-        raise ConfigError(f"{where} is {shown(value)}: it is no number that can be used")
+        raise ConfigError(f"{where} is {brief(value)}: it is no number that can be used")
     ranges = [r for kind, r in allowed if kind is type(value)]
     if ranges and not any(r is None or value in r for r in ranges):
-        raise ConfigError(f"{where} is {shown(value)}: it must be {' or '.join(map(str, ranges))}")
+        raise ConfigError(f"{where} is {brief(value)}: it must be {' or '.join(map(str, ranges))}")
 
 
 def kinds_of(hint: Any) -> Iterator[type]:
@@ -149,12 +149,3 @@ def _signature(make: Callable, hidden: Sequence[str]) -> tuple[dict[str, inspect
     except (NameError, TypeError, AttributeError):  # hints of a library, or too new for this Python
         hints = {}
     return named, open_ended, hints
-
-
-def shown(value: Any, most: int = 80) -> str:
-    """A value for a message, not longer than it helps."""
-    try:
-        text = repr(value)
-    except ValueError:  # a number of thousands of digits
-        text = f"a number of {value.bit_length():,} bits" if isinstance(value, int) else f"a {type(value).__name__}"
-    return text if len(text) <= most else f"{text[:most]}..."

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from typing import Any, Optional, get_type_hints
 
-from ..errors import ConfigError
-from ..options import kinds_of, shown
+from ..errors import ConfigError, brief
+from ..options import kinds_of
 from .merging import overlay, put
 from .reading import parse_yaml
 from .sections import Config
@@ -91,6 +91,6 @@ def _changed(node: Any, keys: list[str], value: Any, override: str, where: str =
         i = int(key)
         return [*node[:i], _changed(node[i], rest, value, override, inside), *node[i + 1:]]
     if node is not None and not isinstance(node, dict):
-        raise ConfigError(f"override {override!r}: {where} is {shown(node)} and has no {key!r} in it")
+        raise ConfigError(f"override {override!r}: {where} is {brief(node)} and has no {key!r} in it")
     node = {} if node is None else node
     return put(node, {key: _changed(node.get(key), rest, value, override, inside)})

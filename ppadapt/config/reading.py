@@ -12,9 +12,8 @@ from typing import Any, Hashable, Mapping, Optional
 
 import yaml
 
-from ..errors import ConfigError
+from ..errors import ConfigError, brief
 from ..limits import beyond, limit
-from ..options import shown
 from .merging import overlay
 from .sections import Config, fixed_sections
 
@@ -46,7 +45,7 @@ class _Loader(yaml.SafeLoader):
             if key.tag == "tag:yaml.org,2002:merge":
                 continue
             if key.tag != "tag:yaml.org,2002:str":
-                what = shown(name) if isinstance(name, str) else "a list or mapping"
+                what = brief(name) if isinstance(name, str) else "a list or mapping"
                 raise yaml.constructor.ConstructorError(None, None, f"the key {what} is not text: keys are names",
                                                         key.start_mark)
             if name in seen:
@@ -113,7 +112,7 @@ def _read(path: Path, seen: tuple[Path, ...], done: dict[Path, dict]) -> dict:
     bases = tree.pop("_base_", None) or []
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-        raise ConfigError(f"config file {path}: _base_ is {shown(bases)}: give the path of a file, or a list of them")
+        raise ConfigError(f"config file {path}: _base_ is {brief(bases)}: give the path of a file, or a list of them")
     merged: dict = {}
     for base in bases:
         merged = overlay(merged, _read(path.parent / base, (*seen, place), done))
@@ -178,7 +177,7 @@ def plain(value: Any, where: str, depth: int = 0) -> Any:
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
-                raise ConfigError(f"{where}: the key {shown(key)} is not text")
+                raise ConfigError(f"{where}: the key {brief(key)} is not text")
         return {key: plain(item, where, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item, where, depth + 1) for item in value]

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Callable, Mapping, Optional, Union
 
 from paddle.optimizer import lr as paddle_lr
 
-from ..errors import ConfigError, choose
-from ..options import check_options, options_of, shown
+from ..errors import ConfigError, brief, choose
+from ..options import check_options, options_of
 from ..ranges import Amount, Count, Positive, Range, Whole
 
 Fraction = Annotated[float, Range(0, 1, below=True)]
@@ -232,7 +232,7 @@ def _build(name: str, span: Span, options: dict) -> Optional[paddle_lr.LRSchedul
         if option not in known:
             raise ConfigError(choose(f"option of {where}:", option, known))
         if option in _RANGES and (not isinstance(value, (int, float)) or value not in _RANGES[option]):
-            raise ConfigError(f"{where}, {option} is {shown(value)}: it must be {_RANGES[option]}")
+            raise ConfigError(f"{where}, {option} is {brief(value)}: it must be {_RANGES[option]}")
     automatic = {"learning_rate": span.rate, "max_learning_rate": span.rate, "base_learning_rate": span.rate,
                  "T_max": span.left, "decay_steps": span.left, "total_steps": span.left, "end_lr": 0.0}
     options = {**{key: value for key, value in automatic.items() if key in known}, **options}
@@ -266,11 +266,11 @@ def _rising(what: str, times: list) -> list:
     for time in times:
         _number(f"Optimizer.lr, {what}", time)
     if list(times) != sorted(set(times)):
-        raise ConfigError(f"Optimizer.lr, {what} is {shown(times)}: give times in rising order, each once")
+        raise ConfigError(f"Optimizer.lr, {what} is {brief(times)}: give times in rising order, each once")
     return times
 
 
 def _number(where: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise ConfigError(f"{where} holds {shown(value)}: each must be a number of at least 0")
+        raise ConfigError(f"{where} holds {brief(value)}: each must be a number of at least 0")
     return value
