@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 
 from .checksum import check_finite, digest, verify
 from .errors import WeightsError
+from .formats import safetensors_file
 from .formats.any_file import read_file
-from .formats.safetensors_file import looks_like_safetensors, read_metadata, save_safetensors
+from .formats.safetensors_file import looks_like_safetensors, save_safetensors
 from .manifest import FORMAT_VERSION, check_schema, parse_manifest
 from .raw import RawCheckpoint
 
@@ -49,13 +50,39 @@ def load_adapter(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[s
 
 def read_manifest(path: str | os.PathLike) -> dict[str, Any]:
     """The manifest alone: the header is read, no tensor. Raises WeightsError as `load_adapter`."""
+    return read_header(path)[0]
+
+
+def read_header(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+    """The manifest and the shapes of the tensors, none of which is read. Raises WeightsError as `load_adapter`."""
     try:
         with open(path, "rb") as file:
             start = file.read(9)
     except OSError:
         start = b""
-    metadata = read_metadata(os.fspath(path)) if looks_like_safetensors(start) else {}
-    return parse_manifest(metadata[KEY], path) if KEY in metadata else _open(path)[1]
+    metadata, shapes = safetensors_file.read_outline(os.fspath(path)) if looks_like_safetensors(start) else ({}, {})
+    if KEY in metadata:
+        return parse_manifest(metadata[KEY], path), shapes
+    raw, manifest = _open(path)
+    return manifest, {name: tuple(array.shape) for name, array in raw.tensors.items()}
+
+
+def read_into_memory(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any], Callable[[], None]]:
+    """As `load_adapter`, for a file whose header was read before: (tensors, manifest, check).
+
+    The file is read once, and `check()` of what was read, which raises WeightsError for a damaged file, may run in
+    another thread while something is made of the tensors.
+    """
+    data = np.fromfile(path, np.uint8)
+    raw = safetensors_file.parse(data, os.fspath(path))
+    manifest = parse_manifest(raw.extras.get(KEY, ""), path)
+    check_finite(raw.tensors, path)
+
+    def check() -> None:
+        if not safetensors_file.verify(data, os.fspath(path)):
+            verify(raw.tensors, manifest.get("digest"), path)
+
+    return raw.tensors, manifest, check
 
 
 def _open(path: str | os.PathLike) -> tuple[RawCheckpoint, dict[str, Any]]:

@@ -16,6 +16,7 @@ from ppadapt.weights import (
     save_safetensors,
 )
 from ppadapt.weights.manifest import parse_manifest
+from ppadapt.weights.tuned_file import read_header, read_into_memory
 
 TENSORS = {"blocks.0.adaptmlp.down_proj.weight": np.arange(6, dtype="f4").reshape(2, 3),
            "head.0.running_var": np.ones(3, "f4")}
@@ -182,3 +183,19 @@ def test_values_that_no_network_computes_with_are_refused_by_name(tmp_path, name
 def test_large_finite_values_are_no_infinity(tmp_path):
     save_adapter(tmp_path / "a.safetensors", {"head.1.weight": np.full([2, 2], 3e38, "f4")}, MANIFEST)
     assert load_adapter(tmp_path / "a.safetensors")[0]["head.1.weight"][0, 0] == np.float32(3e38)
+
+
+def test_what_is_read_into_memory_is_checked_as_a_loaded_file_is(tmp_path):
+    path = tmp_path / "tuned.safetensors"
+    save_adapter(path, {"head.weight": np.arange(6, dtype="float32").reshape(2, 3)}, {"classes": ["a", "b", "c"]})
+    manifest, shapes = read_header(path)
+    assert manifest["classes"] == ["a", "b", "c"] and shapes == {"head.weight": (2, 3)}
+    tensors, again, check = read_into_memory(path)
+    check()
+    assert again == manifest and tensors["head.weight"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    broken = bytearray(path.read_bytes())
+    broken[-1] ^= 1
+    path.write_bytes(broken)
+    assert read_header(path) == (manifest, shapes)
+    with pytest.raises(WeightsError, match="is damaged"):
+        read_into_memory(path)[2]()

@@ -50,6 +50,13 @@ def read_safetensors(path: str) -> RawCheckpoint:
     of its size may become, and where the checksum is another.
     """
     mapped = map_file(path)
+    raw = parse(mapped, path)
+    verify(mapped, path)
+    return raw
+
+
+def parse(mapped: np.ndarray, path: str) -> RawCheckpoint:
+    """As `read_safetensors`, of the bytes of a file, which are not compared with their checksum."""
     header, begin = _header(path, mapped)
     metadata = header.pop("__metadata__", None) or {}
     raw = RawCheckpoint({}, "safetensors", path, extras=dict(metadata))
@@ -69,17 +76,20 @@ def read_safetensors(path: str) -> RawCheckpoint:
     if at != len(mapped):
         raise WeightsError(f"{path} is damaged: its tensors end at byte {at}, the file has {len(mapped)}; get it again")
     check_size(raw.tensors, path)
-    _verify(mapped, metadata, path)
     raw.extras.pop(SEAL, None)
     raw.tensors = {name: widen_bfloat16(raw.tensors[name]) if header[name]["dtype"] == "BF16" else raw.tensors[name]
                    for name in header}
     return raw
 
 
-def read_metadata(path: str) -> dict[str, str]:
-    """The `__metadata__` strings alone: the header is read, no tensor, and nothing is compared with the checksum."""
-    metadata = _header(path, map_file(path))[0].get("__metadata__") or {}
-    return {key: value for key, value in metadata.items() if key != SEAL}
+def read_outline(path: str) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
+    """The `__metadata__` strings and the shapes of the tensors: the header is read, no tensor, and nothing is compared
+    with the checksum.
+    """
+    header = _header(path, map_file(path))[0]
+    metadata = header.pop("__metadata__", None) or {}
+    shapes = {name: _entry(name, entry, path)[1] for name, entry in header.items()}
+    return {key: value for key, value in metadata.items() if key != SEAL}, shapes
 
 
 def _entry(name: str, entry: Any, path: str) -> tuple[np.dtype, tuple[int, ...], int, int]:
@@ -141,10 +151,10 @@ def _short(digits: str) -> int:
     return int(digits)
 
 
-def _verify(mapped: np.ndarray, metadata: Mapping[str, str], path: str) -> None:
-    """Raises WeightsError where the file has a checksum and is not what it was written as."""
+def verify(mapped: np.ndarray, path: str) -> bool:
+    """Whether the bytes of a file have a checksum. Raises WeightsError where they are not what was written with it."""
     if not verifying():
-        return
+        return True
     start = mapped[8:_AT].tobytes()
     different = sum(a != b for a, b in zip(start, _SEALED))
     if different == 0:
@@ -154,9 +164,11 @@ def _verify(mapped: np.ndarray, metadata: Mapping[str, str], path: str) -> None:
         if sha.hexdigest().encode() != mapped[_AT:_AT + len(_NO_SUM)].tobytes():
             raise WeightsError(f"{path} is damaged: its content does not have the checksum (SHA-256) it was written "
                                f"with; get the file again ({NO_VERIFY}=1 reads it as it is)")
-    elif different <= 4 or SEAL in metadata:  # the place of the checksum is damaged itself, or was rewritten
+    elif different <= 4 or SEAL in (_header(path, mapped)[0].get("__metadata__") or {}):
+        # The place of the checksum is damaged itself, or was rewritten.
         raise WeightsError(f"{path} is damaged, or another program changed it and kept the old {SEAL} in its metadata: "
                            f"get the file again, or save it without that ({NO_VERIFY}=1 reads it as it is)")
+    return different == 0
 
 
 def save_safetensors(path: str, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None,
