@@ -46,6 +46,8 @@ class Anatomy:
             `layers.*.blocks` are the blocks of all stages, in order.
         norm1: the layer that reads the residual stream before the attention, seen from a block.
         attn: the attention, seen from a block. What it returns is added to the residual stream.
+        attn_drop: the layer, seen from a block, that the attention's weights [N, heads, L, L] go through: there a bank
+            hides tokens that only fill up a batch of prompts of different numbers.
         branch_in: the layer that reads the residual stream before the MLP, seen from a block; its weight's
             first dimension is the stream's.
         mlp: the MLP, seen from a block.
@@ -67,6 +69,7 @@ class Anatomy:
     blocks: str = "blocks"
     norm1: str = "norm1"
     attn: str = "attn"
+    attn_drop: str = "attn.attn_drop"
     branch_in: str = "norm2"
     mlp: str = "mlp"
     branch_out: str = "drop_path"
