@@ -59,6 +59,25 @@ def epsilon(layer: nn.LayerNorm) -> float:
     return layer._epsilon
 
 
+def convolution(layer: nn.Layer) -> tuple[Any, Any, Any, int, str]:
+    """Stride, padding, dilation, groups and the padding's mode of a convolution."""
+    return layer._stride, layer._padding, layer._dilation, layer._groups, layer._padding_mode
+
+
+def twin(layer: nn.Layer, kind: type, tensors: Mapping[str, paddle.Tensor],
+         children: Mapping[str, nn.Layer]) -> nn.Layer:
+    """A layer of class `kind` that is `layer` but for its own parameters and buffers, of which those named are
+    replaced, and its sublayers. Nothing is initialised: it is made in microseconds.
+    """
+    made = object.__new__(kind)
+    own = vars(made)
+    own.update(vars(layer))
+    for things in ("_parameters", "_buffers"):
+        own[things] = {name: tensors.get(name, value) for name, value in own[things].items()}
+    own["_sub_layers"] = dict(children)
+    return made
+
+
 def parameters_of(optimizer: paddle.optimizer.Optimizer) -> list[paddle.Tensor]:
     """What an optimizer was given to train."""
     return optimizer._parameter_list

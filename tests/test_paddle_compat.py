@@ -43,6 +43,28 @@ def test_a_layernorm_says_its_shape_and_epsilon():
     assert paddle_compat.epsilon(layer) == 0.25
 
 
+def test_a_convolution_says_its_shape():
+    layer = nn.Conv2D(4, 2, 3, stride=2, padding=1, dilation=[1, 2], groups=2)
+    stride, padding, dilation, groups, mode = paddle_compat.convolution(layer)
+    x = paddle.rand([1, 4, 9, 9])
+    expected = nn.functional.conv2d(x, layer.weight, layer.bias, stride, padding, dilation, groups)
+    np.testing.assert_array_equal(layer(x), expected)
+    assert (groups, mode) == (2, "zeros")
+
+
+def test_a_twin_has_other_tensors_and_children_and_leaves_the_layer_alone():
+    layer = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1D(2))
+    layer.eval()
+    weight, bias = paddle.ones([2, 2]), layer[0].bias.numpy()
+    before = layer[0].weight.numpy()
+    linear = paddle_compat.twin(layer[0], nn.Linear, {"weight": weight}, {})
+    made = paddle_compat.twin(layer, nn.Sequential, {}, {"0": linear, "1": layer[1]})
+    assert not made.training and [name for name, _ in made.named_parameters()] == [
+        name for name, _ in layer.named_parameters()]
+    np.testing.assert_allclose(made(paddle.ones([1, 2])), (2 + bias)[None] / np.sqrt(1 + 1e-5), rtol=1e-6)
+    np.testing.assert_array_equal(layer[0].weight, before)
+
+
 def test_an_optimizer_tells_what_it_trains():
     layer = nn.Linear(2, 2)
     optimizer = paddle.optimizer.SGD(0.1, parameters=layer.parameters())
