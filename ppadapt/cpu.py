@@ -21,6 +21,7 @@ import logging
 import math
 import os
 import sys
+import zlib  # noqa: F401  before Paddle 2.6, whose own zlib is taken otherwise and crashes what imports it later
 from pathlib import Path
 
 LOGGER = logging.getLogger("ppadapt")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from pathlib import Path
 from typing import Any, Callable, ContextManager, Mapping, Optional, Union
 
 import numpy as np
@@ -21,12 +22,19 @@ BEFORE_3 = VERSION != (0, 0, 0) and VERSION < (3,)  # 0.0.0 is what Paddle's nig
 
 # ---- what a version cannot do -------------------------------------------------------------------------------------
 
-# Name -> (whether this Paddle has it, what to do without). Tests that need one are marked `needs_paddle(name)`.
+_HEADERS = Path(paddle.__file__).parent / "include" / "paddle" / "phi"
+# Name -> (whether this Paddle has it, what to do without). A test that needs one is marked `needs_paddle(name)`.
 FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
-    "PIR": (lambda: not BEFORE_3, "exports are in the format paddle-2.6 (.pdmodel)"),
-    "count of memory that begins anew": (lambda: hasattr(core, "host_memory_stat_reset_peak_value"),
-                                         "the memory of a run is known where it takes more than those before it"),
-    "NAdam": (lambda: hasattr(paddle.optimizer, "NAdam"), "choose Adam or AdamW"),
+    "export to .json": (lambda: not BEFORE_3, "choose --format paddle-2.6 (.pdmodel), which later versions read too"),
+    "export to ONNX": (lambda: not BEFORE_3, "choose --format paddle-2.6 (.pdmodel)"),
+    "bfloat16 inference on a CPU": (lambda: not BEFORE_3, "choose --precision float32"),
+    "plugins of devices": (lambda: (_HEADERS / "core" / "dense_tensor.inl").is_file()
+                           and (_HEADERS / "backends" / "custom" / "fake_cpu_device.h").is_file()
+                           and hasattr(core, "get_all_custom_device_type"), "mixed precision needs a GPU"),
+    "count of a run's memory": (lambda: hasattr(core, "host_memory_stat_reset_peak_value"),
+                                "the memory of a run is not known"),
+    **{name: (functools.partial(hasattr, paddle.optimizer, name), "choose Adam, AdamW, Momentum or SGD")
+       for name in ("ASGD", "NAdam", "RAdam", "Rprop")},
 }
 
 
@@ -190,7 +198,7 @@ def recompute(function: Callable, *inputs: Any, **named: Any) -> Any:
 
 
 def reset_tensor_peak() -> bool:
-    """Begin to count `tensor_peak` anew; whether this Paddle can (2.6 cannot)."""
+    """Begin to count `tensor_peak` anew; whether this Paddle can. 2.6 cannot, and loses count where threads end."""
     if _on_gpu():
         paddle.device.cuda.empty_cache()
         reset, arguments = getattr(paddle.device.cuda, "reset_max_memory_allocated", None), ()
@@ -203,7 +211,7 @@ def reset_tensor_peak() -> bool:
 
 
 def tensor_peak() -> int:
-    """The most bytes that tensors on the current device took at once since `reset_tensor_peak`, or ever."""
+    """The most bytes that tensors on the current device took at once since `reset_tensor_peak`."""
     return (paddle.device.cuda.max_memory_allocated() if _on_gpu()
             else core.host_memory_stat_peak_value("Allocated", 0))
 

@@ -20,6 +20,20 @@ def find_golden(case: str, file: str = "") -> Path:
     pytest.skip(f"golden case {case}/{file} is neither in {GOLDEN[0]} nor in {GOLDEN[1]}")
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "needs_paddle(*features): skipped where this Paddle lacks one of "
+                            "`paddle_compat.FEATURES`, with the reason")
+
+
+@pytest.hookimpl(tryfirst=True)  # before fixtures are made
+def pytest_runtest_setup(item):
+    for marker in item.iter_markers("needs_paddle"):
+        from ppadapt import paddle_compat  # where it is asked for: many tests need no Paddle
+
+        for reason in filter(None, map(paddle_compat.missing, marker.args)):
+            pytest.skip(reason)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def own_feature_cache(tmp_path_factory):
     """The tests keep features in a folder of their own, not in the user's; tools that they start too."""

@@ -34,6 +34,10 @@ def test_the_switches_are_set_before_paddle_is_imported():
     assert stride == (None if os.path.exists("/dev/nvidiactl") else "0")
 
 
+def test_scikit_learn_can_be_imported_after_paddle():
+    assert run("import ppadapt, paddle, sklearn.datasets; print('alive')") == "alive"
+
+
 @linux
 def test_a_users_own_values_stay():
     assert shown(OMP_NUM_THREADS="1")[1] is None

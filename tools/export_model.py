@@ -16,7 +16,7 @@ The folder holds the model, its preprocessing and its class names. Nothing is wr
 def main():
     parser = config_parser(__doc__, EXAMPLES)
     parser.add_argument("--output", type=Path, default=Path("inference"), metavar="FOLDER", help="(%(default)s)")
-    parser.add_argument("--format", default="paddle", help="paddle (.json, the default), paddle-2.6 (.pdmodel), or "
+    parser.add_argument("--format", help="paddle (.json, the default from Paddle 3 on), paddle-2.6 (.pdmodel), or "
                         "onnx (pip install 'ppadapt[onnx]')")
     parser.add_argument("--tolerance", type=float, default=1e-4, metavar="D",
                         help="largest difference of a log-probability from dygraph's (%(default)s)")

@@ -16,9 +16,8 @@ class Peak:
 
     def __init__(self) -> None:
         gc.collect()
-        self._before = 0 if paddle_compat.reset_tensor_peak() else paddle_compat.tensor_peak()
+        self._known = paddle_compat.reset_tensor_peak()
 
     def mb(self) -> Optional[float]:
-        """MiB. None where Paddle (2.6) only knows the peak of the process, and that was before."""
-        peak = paddle_compat.tensor_peak()
-        return round(peak / 2**20, 1) if peak > self._before else None
+        """MiB. None where Paddle (2.6) does not count them."""
+        return round(paddle_compat.tensor_peak() / 2**20, 1) if self._known else None

@@ -42,6 +42,8 @@ def build_optimizer(parameters: Mapping[str, paddle.Tensor], schedule: Schedule,
     Raises:
         ConfigError: for an unknown name or option, or one that the optimizer does not have.
     """
+    if name not in OPTIMIZERS and name in paddle_compat.FEATURES:
+        raise ConfigError(f"Optimizer.name: {paddle_compat.missing(name)}")
     if name not in OPTIMIZERS:
         raise ConfigError(choose("Optimizer.name", name, OPTIMIZERS))
     make = getattr(paddle.optimizer, name)

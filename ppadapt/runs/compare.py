@@ -214,7 +214,7 @@ def seed_list(text: str) -> list[int]:
 
 def summarise(method: str, runs: list[dict]) -> dict:
     """Means over the seeds of one row; `std` is that of the sample (None for one seed)."""
-    first = runs[0]
+    first, peaks = runs[0], [run["peak_memory_mb"] for run in runs]
     main = tasks.from_manifest(first.get("task")).main
     found = [run[main] for run in runs]
     return {"method": method, "seeds": len(runs), main: statistics.mean(found),
@@ -224,7 +224,7 @@ def summarise(method: str, runs: list[dict]) -> dict:
             "images_per_second": statistics.mean(run["images_per_second"] for run in runs),
             "cached_features": any(run.get("cached_features") for run in runs),
             "seconds": statistics.mean(run["seconds"] for run in runs),
-            "peak_memory_mb": max(run["peak_memory_mb"] for run in runs), "runs": runs}
+            "peak_memory_mb": None if None in peaks else max(peaks), "runs": runs}
 
 
 def task_of(row: dict) -> Task:
@@ -238,7 +238,7 @@ def cells(row: dict) -> list[str]:
     return [row["method"], f"{row[task_of(row).main]:.2f}{spread}", str(row["seeds"]), f"{row['trained_parameters']:,}",
             f"{row['share']:.2%}", experiment.size(row["file_bytes"]),
             f"{row['images_per_second']:.0f}" + "*" * row["cached_features"], f"{row['seconds']:.0f} s",
-            f"{row['peak_memory_mb']:.0f} MiB"]
+            experiment.memory(row["peak_memory_mb"])]
 
 
 def table(rows: list[dict]) -> str:

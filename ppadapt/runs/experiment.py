@@ -175,7 +175,7 @@ def table(rows: list[dict], task: Task) -> str:
     cells = [[" + ".join(r["tuning"]), f"{r['trained_parameters']:,}",
               f"{r['trained_parameters'] / r['parameters']:.2%}",
               *(_number(r[key], r["notes"].get(key)) for key in task.headline), size(r["file_bytes"]),
-              f"{r['images_per_second']:.0f}", f"{r['seconds']:.0f} s", f"{r['peak_memory_mb']:.0f} MiB"] for r in rows]
+              f"{r['images_per_second']:.0f}", f"{r['seconds']:.0f} s", memory(r["peak_memory_mb"])] for r in rows]
     return markdown(head, cells)
 
 
@@ -202,6 +202,11 @@ def size(count: int | None) -> str:
     if count is None:
         return "-"
     return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
+
+
+def memory(mib: float | None) -> str:
+    """A run's peak; None is one that this Paddle does not know."""
+    return "-" if mib is None else f"{mib:.0f} MiB"
 
 
 def machine() -> str:

@@ -10,7 +10,7 @@ import paddle
 from .. import cpu, paddle_compat
 from ..errors import ConfigError, choose
 from ..tasks import Task
-from .export import STEM, SUFFIXES, import_onnx
+from .export import STEM, SUFFIXES, check_kind, import_onnx
 
 Predict = Callable[[np.ndarray], np.ndarray]
 BACKENDS = ("dygraph", "paddle_inference", "onnx")
@@ -31,6 +31,8 @@ def check(backend: str, precision: str, device: str) -> None:
         raise ConfigError(f"--precision {precision} is for --backend paddle_inference: {backend} computes in float32")
     if device == "cpu" and precision == "float16":
         raise ConfigError("--precision float16 is for a GPU: a CPU takes bfloat16 or float32")
+    if device == "cpu" and paddle_compat.missing("bfloat16 inference on a CPU"):
+        raise ConfigError(f"--precision bfloat16: {paddle_compat.missing('bfloat16 inference on a CPU')}")
     if device == "cpu" and not paddle_compat.cpu_has_bfloat16():
         raise ConfigError("--precision bfloat16 needs a processor with AVX-512: use float32")
 
@@ -64,6 +66,7 @@ def load(folder: Path, kind: str, device: str = "cpu", precision: str = "float32
 def _paddle_inference(folder: Path, kind: str, device: str, precision: str) -> Predict:
     from paddle import inference
 
+    check_kind(kind)
     files = [folder / f"{STEM}{suffix}" for suffix in (SUFFIXES[kind], ".pdiparams")]
     _need(files)
     config = inference.Config(*map(str, files))

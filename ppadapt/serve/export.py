@@ -20,6 +20,7 @@ import paddle
 import yaml
 from paddle import nn
 
+from .. import paddle_compat
 from ..errors import ConfigError, choose
 from ..tasks import Task
 from . import old_format
@@ -54,8 +55,7 @@ def write_model(network: nn.Layer, task: Task, shape: tuple[int, int, int], fold
     Raises:
         ConfigError: for another kind; when ONNX is asked for and cannot be written here.
     """
-    if kind not in SUFFIXES:
-        raise ConfigError(choose("--format", kind, SUFFIXES))
+    check_kind(kind)
     converter = import_onnx("paddle2onnx") if kind == "onnx" else None
     model = nn.Sequential(network, _Answer(task))
     model.eval()
@@ -75,6 +75,20 @@ def write_model(network: nn.Layer, task: Task, shape: tuple[int, int, int], fold
                               "--format paddle") from error
         for part in parts:
             part.unlink()
+
+
+def default_kind() -> str:
+    """"paddle", or "paddle-2.6" where this Paddle writes nothing else."""
+    return "paddle-2.6" if paddle_compat.missing("export to .json") else "paddle"
+
+
+def check_kind(kind: str) -> None:
+    """Raises ConfigError for an unknown format, and for one that this Paddle neither writes nor reads."""
+    if kind not in SUFFIXES:
+        raise ConfigError(choose("--format", kind, SUFFIXES))
+    feature = {"paddle": "export to .json", "onnx": "export to ONNX"}.get(kind)
+    if feature and paddle_compat.missing(feature):
+        raise ConfigError(f"--format {kind}: {paddle_compat.missing(feature)}")
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -67,19 +67,18 @@ def service(config: Config, backend: Optional[str] = None, precision: str = "flo
         return Service(backends.dygraph(model.adaptation, model.task), model.task, model.classes, _told_shape(model),
                        _transform_ops(config))
     with tempfile.TemporaryDirectory(prefix="ppadapt-") as folder:
-        kind = next(kind for kind, reader in backends.READERS.items() if reader == backend)
-        export_model(config, Path(folder) / "export", kind)
+        export_model(config, Path(folder) / "export", "onnx" if backend == "onnx" else None)
         return _load(Path(folder) / "export", build.task_of(config), backend, precision, device)
 
 
-def export_model(config: Config, folder: Path, kind: str = "paddle", tolerance: float = TOLERANCE,
+def export_model(config: Config, folder: Path, kind: Optional[str] = None, tolerance: float = TOLERANCE,
                  force: bool = False) -> float:
     """Write an exported folder, whole or not at all (`deploy.export` says what is in it).
 
     The files are loaded again, and their answers compared with dygraph's, before the folder gets its name.
 
     Args:
-        kind: one of `export.SUFFIXES`.
+        kind: one of `export.SUFFIXES`; None: `export.default_kind()`.
         tolerance: for the difference.
         force: replace a folder that is there.
 
@@ -89,6 +88,8 @@ def export_model(config: Config, folder: Path, kind: str = "paddle", tolerance: 
     Raises:
         UserError: for a mistake in the config, a folder in the way, and a difference above `tolerance`.
     """
+    kind = kind or export.default_kind()
+    export.check_kind(kind)
     build.set_device(config.Global.device)
     need_something_tuned(config)
     if folder.exists() and not force:

@@ -5,6 +5,8 @@ import numpy as np
 import paddle
 import pytest
 
+from ppadapt import paddle_compat
+from ppadapt.engine import optim
 from ppadapt.engine.optim import EMA, Schedule, build_optimizer
 from ppadapt.errors import ConfigError
 
@@ -63,7 +65,8 @@ def parameters():
     return dict(paddle.nn.Linear(3, 2).named_parameters())
 
 
-@pytest.mark.parametrize("name", ["SGD", "Momentum", "Adam", "AdamW", "RMSProp", "Lamb", "Adagrad", "NAdam"])
+@pytest.mark.parametrize("name", ["SGD", "Momentum", "Adam", "AdamW", "RMSProp", "Lamb", "Adagrad",
+                                  pytest.param("NAdam", marks=pytest.mark.needs_paddle("NAdam"))])
 def test_optimizers_of_paddle_by_name(name):
     named = parameters()
     before = named["weight"].numpy()
@@ -72,6 +75,13 @@ def test_optimizers_of_paddle_by_name(name):
     (named["weight"].sum() ** 2).backward()
     optimizer.step()
     assert not np.allclose(named["weight"].numpy(), before)
+
+
+def test_an_optimizer_that_only_later_paddles_have_says_so(monkeypatch):
+    monkeypatch.setattr(optim, "OPTIMIZERS", ["SGD"])
+    monkeypatch.setitem(paddle_compat.FEATURES, "NAdam", (lambda: False, "choose Adam"))
+    with pytest.raises(ConfigError, match=r"^Optimizer.name: Paddle [\d.]+ has no NAdam: choose Adam$"):
+        build_optimizer(parameters(), Schedule(1, 1), "NAdam")
 
 
 def test_decay_can_leave_names_and_vectors_out():

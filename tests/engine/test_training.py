@@ -7,7 +7,7 @@ import paddle
 import pytest
 import yaml
 
-from ppadapt import build, config, weights
+from ppadapt import build, config, paddle_compat, weights
 from ppadapt.engine import loop as train_module
 from ppadapt.engine import memory
 from ppadapt.engine.amp import Precision
@@ -55,7 +55,8 @@ def test_a_run_leaves_its_files_and_its_results(tmp_path):
     record = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert record["top1"] == pytest.approx(results["top1"]) and len(record["history"]) == 2
     assert record["trained_parameters"] == 2 * (2 * 24 * 4 + 24 + 4) + 24 * 10 + 10
-    assert record["peak_memory_mb"] > 0 and record["seconds"] > 0 and len(record["backbone_digest"]) == 64
+    assert paddle_compat.missing("count of a run's memory") or record["peak_memory_mb"] > 0
+    assert record["seconds"] > 0 and len(record["backbone_digest"]) == 64
     assert list((folder / "vdl").iterdir())
     log = (folder / "train.log").read_text(encoding="utf-8")
     assert "[Train][Epoch 1/2][Iter: 0/3]lr(Cosine)" in log and "eta:" in log and "[Eval][Epoch 2][Avg]loss" in log
@@ -98,6 +99,13 @@ def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path):
         experiment.train(plan(tmp_path, **options))
 
 
+def test_memory_that_paddle_cannot_count_is_not_said(monkeypatch):
+    monkeypatch.setattr(paddle_compat, "reset_tensor_peak", lambda: False)
+    assert memory.Peak().mb() is None
+    assert experiment.memory(None) == "-"
+
+
+@pytest.mark.needs_paddle("count of a run's memory")
 def test_the_memory_of_a_run_is_that_of_its_tensors():
     peak = memory.Peak()
     before = peak.mb()

@@ -15,6 +15,7 @@ from ppadapt import build, config
 from ppadapt.errors import UserError
 from ppadapt.runs import experiment
 from ppadapt.serve import service as serving
+from ppadapt.serve.export import SUFFIXES, check_kind, default_kind
 from ppadapt.serve.infer import classify
 from ppadapt.tasks import SingleLabel
 
@@ -53,6 +54,15 @@ def exported(plan, tmp_path_factory):
     return folder
 
 
+def test_what_paddle_2_6_writes_and_what_it_says_of_the_rest(monkeypatch):
+    monkeypatch.setattr("ppadapt.paddle_compat.BEFORE_3", True)
+    assert default_kind() == "paddle-2.6"
+    check_kind("paddle-2.6")
+    for kind, name in (("paddle", ".json"), ("onnx", "ONNX")):
+        with pytest.raises(UserError, match=rf"^--format {kind}: Paddle [\d.]+ has no export to {name}: choose "):
+            check_kind(kind)
+
+
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
@@ -75,7 +85,7 @@ def tool(monkeypatch, name, *arguments):
 
 def test_an_exported_folder_says_what_serving_needs(exported):
     assert sorted(path.name for path in exported.iterdir()) == [
-        "config.yaml", "inference.json", "inference.pdiparams", "inference.yml"]
+        "config.yaml", *sorted([f"inference{SUFFIXES[default_kind()]}", "inference.pdiparams"]), "inference.yml"]
     manifest = yaml.safe_load((exported / "inference.yml").read_text(encoding="utf-8"))
     assert manifest["PreProcess"]["transform_ops"] == OPS
     assert manifest["PostProcess"]["Topk"] == {"topk": 5, "label_list": [str(i) for i in range(10)]}
@@ -143,6 +153,7 @@ def test_mistakes_are_one_line(monkeypatch, exported, photos, arguments, message
     assert line.startswith("error: ") and message in line and "\n" not in line
 
 
+@pytest.mark.needs_paddle("export to ONNX")
 def test_an_unknown_format_and_a_missing_package_are_one_line(monkeypatch, plan, exported, tmp_path):
     arguments = ["-c", exported / "config.yaml", "--output", tmp_path / "out"]
     assert "Did you mean 'onnx'?" in tool(monkeypatch, "export_model.py", *arguments, "--format", "onxx")

@@ -34,7 +34,7 @@ def sides(options: argparse.Namespace) -> dict[str, dict]:
 def _cpu_has_bfloat16() -> bool:
     from ppadapt import paddle_compat
 
-    return paddle_compat.cpu_has_bfloat16()
+    return paddle_compat.cpu_has_bfloat16() and not paddle_compat.missing("bfloat16 inference on a CPU")
 
 
 def measure(side: dict) -> dict:
@@ -43,7 +43,7 @@ def measure(side: dict) -> dict:
     import numpy as np  # isort: skip
     import paddle  # isort: skip
     from ppadapt.serve import backends
-    from ppadapt.serve.export import write_model
+    from ppadapt.serve.export import default_kind, write_model
     from ppadapt.serve.fold import for_inference
     from ppadapt.tasks import SingleLabel
 
@@ -58,9 +58,9 @@ def measure(side: dict) -> dict:
         predict = backends.dygraph(adaptation, task)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            write_model(for_inference(adaptation)[0], task, shape, Path(folder), "paddle")
+            write_model(for_inference(adaptation)[0], task, shape, Path(folder), default_kind())
             del network, adaptation
-            predict = backends.load(Path(folder), "paddle", paddle.get_device(), side["precision"])
+            predict = backends.load(Path(folder), default_kind(), paddle.get_device(), side["precision"])
     images = np.random.RandomState(0).standard_normal([side["batch"], *shape]).astype("float32")
     result = measure_steps(lambda: float(predict(images)[0, 0]), side["steps"])
     return {"version": f"paddle {paddle.__version__}", "batch": side["batch"], **result,
