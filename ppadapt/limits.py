@@ -5,6 +5,7 @@ They are set so that no file of up to 10 MB takes more than 1 GB of memory or 10
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 
 from .errors import UserError
@@ -15,11 +16,11 @@ LIMITS: dict[str, tuple] = {
     "PPADAPT_MAX_TENSORS": (50_000, "tensors of one file"),
     "PPADAPT_MAX_PICKLE_STEPS": (2_000_000, "operations of one pickle"),
     "PPADAPT_MAX_VALUES": (2_000_000, "values of the plain data beside the tensors of one file"),
-    "PPADAPT_MAX_PIXELS": (None, "pixels of an image: 10,000 for each megabyte of memory, at most 64 million"),
+    "PPADAPT_MAX_PIXELS": (None, "pixels of an image: 10,000 for each megabyte of memory, at most 50 million"),
     "PPADAPT_MAX_CLASSES": (20_000, "classes that labels in a file may imply"),
     "PPADAPT_MAX_YAML_VALUES": (100_000, "values of one YAML file, its aliases written out"),
 }
-_PIXELS_PER_MEGABYTE, _MOST_PIXELS = 10_000, 64_000_000
+_PIXELS_PER_MEGABYTE, _MOST_PIXELS = 10_000, 50_000_000
 
 
 def limit(name: str) -> int:
@@ -37,9 +38,11 @@ def limit(name: str) -> int:
 def beyond(name: str, found: int) -> str:
     """What a message says of a file that goes beyond a limit, and how to read it all the same."""
     shown = f"{found:,}" if found < 10 ** 18 else "over 10^18"
-    return f"{shown} {LIMITS[name][1].partition(':')[0]}, more than {limit(name):,}; if you trust it, raise {name}"
+    return (f"{shown} {LIMITS[name][1].partition(':')[0]}, where {limit(name):,} are the limit; if you trust it, set "
+            f"{name} higher")
 
 
+@lru_cache(maxsize=1)
 def memory() -> int:
     """Bytes of memory that this process may have: the machine's, or less where a container has a limit."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")] if hasattr(os, "sysconf") else [4 << 30]

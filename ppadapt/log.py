@@ -8,7 +8,16 @@ from typing import Optional, Sequence
 
 from tqdm.auto import tqdm
 
+from .errors import printable
+
 LOGGER = logging.getLogger("ppadapt")
+
+
+class _Printable(logging.Formatter):
+    """Names from files come into log lines too: what would steer the terminal is escaped, line by line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(printable(line, most=10**6) for line in super().format(record).split("\n"))
 
 
 class _ThroughBar(logging.StreamHandler):
@@ -44,8 +53,7 @@ def setup(log_file: Optional[Path] = None, notes: Sequence[str] = ()) -> None:
     # What UTF-8 cannot say is part of a file's name, and no reason to lose the line.
     file = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace") if log_file else _Memory()
     for handler in (_ThroughBar(), file):
-        handler.setFormatter(logging.Formatter("[%(asctime)s] %(name)s %(levelname)s: %(message)s",
-                                               "%Y/%m/%d %H:%M:%S"))
+        handler.setFormatter(_Printable("[%(asctime)s] %(name)s %(levelname)s: %(message)s", "%Y/%m/%d %H:%M:%S"))
         LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False

@@ -13,10 +13,11 @@ EXAMPLES = """\
 
 def main():
     options = serving_options(serving_parser(__doc__, EXAMPLES).parse_args())
+    from ppadapt.errors import printable
     from ppadapt.runs import experiment
 
     for answer in experiment.infer(**options):
-        print(f"{answer['file']}: {answer['text']}", flush=True)
+        print(printable(f"{answer['file']}: {answer['text']}"), flush=True)
 
 
 if __name__ == "__main__":

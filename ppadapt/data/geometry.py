@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from .. import limits
 from .coordinates import Coordinates
 from .errors import DataError, choose
 from .options import interval, pair
@@ -44,7 +45,7 @@ class Resizer:
         name = interpolation or ("bilinear" if table is _CV2 else "bicubic")
         if str(name).lower() not in table:
             raise DataError(choose(f"{owner}.interpolation", interpolation, table))
-        self.name, self.backend = str(name).lower(), str(backend).lower()
+        self.name, self.backend, self.owner = str(name).lower(), str(backend).lower(), owner
         self.filter = table[self.name]
         self.sample = table is _CV2 and self.filter in (Image.Resampling.NEAREST, Image.Resampling.BILINEAR)
 
@@ -60,6 +61,9 @@ class Resizer:
         height, width = image.shape[:2]
         if (width, height) == size:
             return image
+        if size[0] * size[1] > limits.limit("PPADAPT_MAX_PIXELS"):  # a strip of one pixel by thousands
+            raise DataError(f"{self.owner} would make it {size[0]} x {size[1]}: "
+                            + limits.beyond("PPADAPT_MAX_PIXELS", size[0] * size[1]))
         if self.sample and self.filter is Image.Resampling.NEAREST:
             # OpenCV takes the pixel at floor(x * scale), not the one under the centre.
             return image[np.arange(size[1]) * height // size[1]][:, np.arange(size[0]) * width // size[0]]
