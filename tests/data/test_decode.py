@@ -117,7 +117,7 @@ def test_a_jpeg_of_thousands_of_scans_is_refused():
     data = encoded(Image.new("RGB", (1000, 1000)), "JPEG", progressive=True)
     assert decode_image(data).shape == (1000, 1000, 3)
     scan = data[data.rfind(b"\xff\xda"):-2]
-    with pytest.raises(BrokenImageError, match="scans, each of which goes through all of it"):
+    with pytest.raises(BrokenImageError, match="scans, each of which goes through"):
         decode_image(data[:-2] + scan * 2000 + b"\xff\xd9")
 
 
