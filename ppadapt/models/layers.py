@@ -105,13 +105,26 @@ class Attention(nn.Layer):
         return self.proj_drop(self.proj(mixed.reshape([n, tokens, dim])))
 
 
-class Mlp(nn.Layer):
-    """Two Linear layers with a GELU between them (erf form): [N, L, D] -> [N, L, D]."""
+class QuickGELU(nn.Layer):
+    """x * sigmoid(1.702 x), in the place of a GELU (OpenAI's CLIP, github.com/openai/CLIP)."""
 
-    def __init__(self, dim: int, hidden: int, drop: float = 0.0):
+    def forward(self, x):
+        return x * F.sigmoid(1.702 * x)
+
+
+# "gelu" is the erf form; Hendrycks & Gimpel, arXiv 1606.08415, have all three.
+ACTS = {"gelu": nn.GELU, "quick_gelu": QuickGELU, "gelu_tanh": functools.partial(nn.GELU, approximate=True)}
+
+
+class Mlp(nn.Layer):
+    """Two Linear layers with a GELU between them, one of `ACTS`: [N, L, D] -> [N, L, D]."""
+
+    def __init__(self, dim: int, hidden: int, drop: float = 0.0, act: str = "gelu"):
         super().__init__()
+        if act not in ACTS:
+            raise ValueError(f"act {act!r} is unknown. Choose from: {', '.join(ACTS)}")
         self.fc1 = linear(dim, hidden)
-        self.act = nn.GELU()
+        self.act = ACTS[act]()
         self.fc2 = linear(hidden, dim)
         self.drop = nn.Dropout(drop)
 
@@ -123,13 +136,14 @@ class Block(nn.Layer):
     """A pre-norm transformer block: [N, L, D] -> [N, L, D] (equations 2 and 3)."""
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4.0, qkv_bias: bool = True,
-                 drop: float = 0.0, attn_drop: float = 0.0, drop_path: float = 0.0, epsilon: float = 1e-6):
+                 drop: float = 0.0, attn_drop: float = 0.0, drop_path: float = 0.0, epsilon: float = 1e-6,
+                 act: str = "gelu"):
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, epsilon=epsilon)
         self.attn = Attention(dim, num_heads, qkv_bias, attn_drop, drop)
         self.drop_path = DropPath(drop_path)
         self.norm2 = nn.LayerNorm(dim, epsilon=epsilon)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), drop)
+        self.mlp = Mlp(dim, round(dim * mlp_ratio), drop, act)
 
     def forward(self, x):
         x = x + self.drop_path(self.attn(self.norm1(x)))

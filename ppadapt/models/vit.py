@@ -1,7 +1,8 @@
 """The image ViT (Dosovitskiy et al., arXiv 2010.11929) and its sizes.
 
-Pooling and norms follow what AdaptFormer's authors use: the class token after the final `norm`, or (MAE's
-`--global_pool`) the mean of the patch tokens after `fc_norm`.
+Pooling and norms: the class token after the final `norm`; (MAE's `--global_pool`) the mean of the patch tokens, then
+`fc_norm`; the mean after `norm`; or an attention over the tokens after `norm`. The further options are what published
+relatives compute otherwise, so that their weights give their features (docs/weights.md says which needs what).
 """
 from __future__ import annotations
 
@@ -10,9 +11,11 @@ import functools
 import paddle
 from paddle import nn
 
+from .attention_pool import AttentionPool
 from .layers import TRUNC_NORMAL, Block, PatchEmbed, linear
 
-POOLS = ("cls", "avg")
+# How features come from the tokens after the last block: name -> the norm that there is.
+POOLS = {"cls": "norm", "avg": "fc_norm", "norm_avg": "norm", "map": "norm"}
 
 
 class VisionTransformer(nn.Layer):
@@ -22,50 +25,82 @@ class VisionTransformer(nn.Layer):
         img_size: side S of the square input in pixels.
         patch_size: side P of a patch in pixels.
         class_num: classes of the linear head; 0 leaves the features [N, D] as the output.
-        pool: "cls" takes the class token after `norm`, "avg" the mean of the patch tokens, then `fc_norm`.
+        pool: "cls" takes the class token after `norm`, "avg" the mean of the patch tokens, then `fc_norm`, "norm_avg"
+            their mean after `norm`, "map" one query's attention over them after `norm` (SigLIP).
         epsilon: of every LayerNorm.
+        act: of the MLPs: "gelu", "quick_gelu" (OpenAI's CLIP) or "gelu_tanh" (SigLIP).
+        pre_norm: a LayerNorm `norm_pre` before the first block (CLIP).
+        class_token: whether there is one. Without it `pos_embed` is of the patches alone.
+        registers: further tokens without a position, between class token and patches (DINOv2 with registers,
+            Darcet et al., arXiv 2309.16588; DeiT's distillation token is one).
 
     Raises:
-        ValueError: for sizes that do not fit, an unknown `pool`, or images of another size.
+        ValueError: for sizes that do not fit, an unknown `pool` or `act`, or images of another size.
     """
 
     def __init__(self, img_size: int = 224, patch_size: int = 16, in_chans: int = 3, class_num: int = 1000,
                  embed_dim: int = 768, depth: int = 12, num_heads: int = 12, mlp_ratio: float = 4.0,
                  qkv_bias: bool = True, drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0, pool: str = "cls", epsilon: float = 1e-6):
+                 drop_path_rate: float = 0.0, pool: str = "cls", epsilon: float = 1e-6, act: str = "gelu",
+                 pre_norm: bool = False, class_token: bool = True, registers: int = 0):
         super().__init__()
         if pool not in POOLS:
             raise ValueError(f"pool {pool!r} is unknown. Choose from: {', '.join(POOLS)}")
+        if pool == "cls" and not class_token:
+            raise ValueError("pool 'cls' needs the class token: class_token: True, or another pool")
+        if registers < 0:
+            raise ValueError(f"registers {registers} is not allowed: give a number of tokens, 0 for none")
         self.embed_dim, self.class_num, self.pool = embed_dim, class_num, pool
+        self.num_heads, self.epsilon, self.act = num_heads, epsilon, act
+        self.prefix_tokens = int(class_token) + registers
         self.patch_embed = PatchEmbed(img_size, patch_size, in_chans, embed_dim)
-        normal = paddle.ParamAttr(initializer=TRUNC_NORMAL)
-        self.cls_token = self.create_parameter([1, 1, embed_dim], attr=normal)
-        self.pos_embed = self.create_parameter([1, 1 + self.patch_embed.num_patches, embed_dim], attr=normal)
+        self.cls_token = self._tokens(1) if class_token else None
+        self.pos_embed = self._tokens(int(class_token) + self.patch_embed.num_patches)
+        self.reg_token = self._tokens(registers) if registers else None
         self.pos_drop = nn.Dropout(drop_rate)
+        self.norm_pre = nn.LayerNorm(embed_dim, epsilon=epsilon) if pre_norm else None
         self.blocks = nn.LayerList(
             Block(embed_dim, num_heads, mlp_ratio, qkv_bias, drop_rate, attn_drop_rate,
-                  drop_path_rate * i / max(depth - 1, 1), epsilon) for i in range(depth))
-        norm = nn.LayerNorm(embed_dim, epsilon=epsilon)
-        if pool == "cls":
-            self.norm = norm
-        else:
-            self.fc_norm = norm
+                  drop_path_rate * i / max(depth - 1, 1), epsilon, act) for i in range(depth))
+        self.add_sublayer(POOLS[pool], nn.LayerNorm(embed_dim, epsilon=epsilon))
+        if pool == "map":
+            self.attn_pool = AttentionPool(embed_dim, num_heads, mlp_ratio, epsilon, act)
         self.head = linear(embed_dim, class_num) if class_num else nn.Identity()
+
+    def _tokens(self, count: int) -> paddle.Tensor:
+        return self.create_parameter([1, count, self.embed_dim], attr=paddle.ParamAttr(initializer=TRUNC_NORMAL))
+
+    def tokens(self, x):
+        """What the first block reads: [N, C, S, S] -> [N, L, D], class token, registers, patches."""
+        x = self.patch_embed(x)
+        if self.cls_token is not None:
+            x = paddle.concat([_of_each(self.cls_token, x), x], axis=1)
+        x = x + self.pos_embed
+        if self.reg_token is not None:
+            registers = _of_each(self.reg_token, x)
+            x = paddle.concat([registers, x] if self.cls_token is None else [x[:, :1], registers, x[:, 1:]], axis=1)
+        x = self.pos_drop(x)
+        return x if self.norm_pre is None else self.norm_pre(x)
 
     def features(self, x):
         """What the head reads: [N, C, S, S] -> [N, D]."""
-        x = self.patch_embed(x)
-        x = paddle.concat([self.cls_token.expand([x.shape[0], -1, -1]).astype(x.dtype), x], axis=1)
-        x = self.pos_drop(x + self.pos_embed)
+        x = self.tokens(x)
         for block in self.blocks:
             x = block(x)
         if self.pool == "cls":
             # LayerNorm works token by token, so only the class token needs it.
             return self.norm(x[:, 0])
-        return self.fc_norm(x[:, 1:].mean(axis=1))
+        if self.pool == "avg":
+            return self.fc_norm(x[:, self.prefix_tokens:].mean(axis=1))
+        x = self.norm(x)[:, self.prefix_tokens:]
+        return self.attn_pool(x) if self.pool == "map" else x.mean(axis=1)
 
     def forward(self, x):
         return self.head(self.features(x))
+
+
+def _of_each(token: paddle.Tensor, x: paddle.Tensor) -> paddle.Tensor:
+    return token.expand([x.shape[0], -1, -1]).astype(x.dtype)
 
 
 def _vit(**size):

@@ -1,7 +1,8 @@
-"""A file's tensors -> ours: every name is converted, knowingly dropped, or reported."""
+"""A file's tensors -> ours: every name is converted, folded, knowingly dropped, or reported."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,11 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from .checksum import check_weights
+from .checksum import check_finite
 from .errors import WeightsError
-from .layouts import LAYOUTS, TUNED, drop_reason, linear, recognise, same, stored_as_torch, strip_prefix
-from .names import compact
+from .facts import Facts, facts_of
+from .folds import fold
+from .layouts import Layout
+from .layouts.jax import ORPHANED_HEAD
+from .layouts.rules import linear, reason_of, same
+from .layouts.timm import TUNED
+from .locate import locate
+from .names import by_reason, compact
 from .raw import RawCheckpoint
+from .settings import Settings
+from .soundness import check_shapes, check_values
 
 BLOCK_LAYERS = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
 _TUNED = re.compile("|".join(rule.pattern for rule in TUNED))
@@ -23,44 +32,58 @@ _TUNED = re.compile("|".join(rule.pattern for rule in TUNED))
 class Converted:
     """Tensors under our names, Linear weights [in, out]; arrays may be read-only views of the file.
 
-    `mapped`: file's name -> ours. `dropped`: file's name -> reason. `unexpected`: names with no rule.
-    `missing`: our names that a ViT of this depth has and the file lacks; heads and final norms do not
-    count, so a headless MAE encoder is complete. `arch`: what the shapes tell of embed_dim, depth,
-    patch_size, img_size, mlp_ratio, num_heads, class_num, pool ('cls', 'avg'); absent when untold.
+    `mapped`: file's name -> ours. `dropped`: file's name -> reason. `unexpected`: file's name -> why our networks
+    have nothing for it. `missing`: our names that a ViT of this depth has and the file lacks; heads and final norms
+    do not count, so a headless MAE encoder is complete. `folds`: what was folded, in words. `facts`: what the network
+    is that the weights are of; `arch` is their values. `prefix`: what stood before every name. `refused`: what the
+    settings beside the file say that our networks do not compute.
     """
 
     tensors: dict[str, np.ndarray]
     layout: str
     path: str = ""
+    prefix: str = ""
     mapped: dict[str, str] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
-    unexpected: list[str] = field(default_factory=list)
+    unexpected: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
-    arch: dict[str, Any] = field(default_factory=dict)
+    folds: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    facts: Facts = field(default_factory=Facts)
     extras: dict[str, Any] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
     @property
+    def arch(self) -> dict[str, Any]:
+        """Options of the network, as far as they are told or assumed."""
+        return self.facts.values
+
+    @property
     def complete(self) -> bool:
         """True when every name of the file and of the network is accounted for."""
-        return not self.unexpected and not self.missing
+        return not self.unexpected and not self.missing and not self.refused
 
     def raise_if_incomplete(self) -> None:
-        """Raises WeightsError naming what the file has and no rule is for, what it lacks, and what is no weight.
+        """Raises WeightsError, with the reasons, when the file has what our networks do not compute, or lacks a part.
 
         The converter and loading both ask this, so that what one refuses the other does not let pass.
         """
-        faults = []
-        if self.unexpected:
-            faults.append(f"has {len(self.unexpected)} tensors that a ViT of this layout ({self.layout}) does not "
-                          f"compute with: {compact(self.unexpected)}")
+        faults = [*by_reason(self.unexpected), *self.refused]
         if self.missing:
-            faults.append(f"lacks {len(self.missing)} tensors: {compact(self.missing)}")
+            faults.append(f"it lacks {len(self.missing)} tensors: {compact(self.missing)}")
         if faults:
-            raise WeightsError(f"{self.path} {'; it '.join(faults)}. Without them it would be another network: give "
-                               "the file of a plain ViT, or add the network and its converter to "
-                               "ppadapt.catalogue.NETWORKS")
-        check_weights(self.tensors, self.path)
+            raise WeightsError(f"{self.path} ({self.layout}) is not a network that ours computes: {'; '.join(faults)}. "
+                               "Without that it would be another network, so nothing was taken. Give the file of a plain "
+                               "ViT, or add the network and its converter to ppadapt.catalogue.NETWORKS")
+
+    def notes(self) -> list[str]:
+        """What was found, folded and assumed, a line each."""
+        facts = self.facts
+        rows = [f"{self.layout}, under {self.prefix!r}" if self.prefix else self.layout, *self.folds]
+        rows += [f"assumed: {option} {facts.values[option]}, {why}" for option, why in facts.assumed.items()]
+        if facts.preprocess.get("mean"):
+            rows.append(f"pixels ({facts.preprocess_from}): {facts.normalize_line()}")
+        return rows
 
 
 def is_tuned(name: str) -> bool:
@@ -68,57 +91,74 @@ def is_tuned(name: str) -> bool:
     return bool(_TUNED.fullmatch(name))
 
 
-def to_ours(raw: RawCheckpoint) -> Converted:
-    """Recognises the family of checkpoints by its key names and converts it.
+def to_ours(raw: RawCheckpoint, key: str | None = None, settings: Settings | None = None) -> Converted:
+    """Recognises whose checkpoint it is by its key names and converts it.
 
-    Raises WeightsError when nothing in the file is of a ViT, when two names mean the same tensor, or when
-    nothing tells the layout of the Linear weights.
+    `key`: where the network is in a file of several. `settings`: of the library, as they stood beside the file.
+
+    Raises:
+        WeightsError: when nothing in the file is of a ViT, when several networks are and no `key` chooses, when two
+            names mean the same tensor, when nothing tells the layout of the Linear weights, and for values that no
+            network computes with (integers, NaN).
     """
-    layout = recognise(raw)
-    prefix = strip_prefix(list(raw.tensors), layout)
-    arrays = {name[len(prefix):]: array for name, array in raw.tensors.items()}
-    done = Converted({}, layout, raw.path, extras=dict(raw.extras), skipped=dict(raw.skipped))
-    if "ppadapt" in raw.extras:  # our own adapter file: its names are ours, whatever the method
-        done.tensors, done.mapped = dict(arrays), {name: name for name in arrays}
-        return done
-    # A file that nothing of is a ViT's should say so, not that its Linear weights are in doubt.
-    known = any(rule for name in arrays for rule in LAYOUTS[layout] if re.fullmatch(rule.pattern, name))
-    if not known:
-        raise WeightsError(f"{raw.path} holds no ViT that is known here; its names begin: "
-                           f"{', '.join(list(arrays)[:4])}. Layouts: {', '.join(LAYOUTS)}")
-    torch_layout = stored_as_torch(raw, layout, arrays)
+    settings = settings or Settings()
+    if "ppadapt" in raw.extras:  # our own tuned file: its names are ours, whatever the method
+        return Converted(dict(raw.tensors), "ppadapt", raw.path, mapped={name: name for name in raw.tensors},
+                         extras=dict(raw.extras), skipped=dict(raw.skipped))
+    prefix, layout = locate(raw, key)
+    done = Converted({}, layout.name, raw.path, prefix, extras=dict(raw.extras), skipped=dict(raw.skipped),
+                     refused=[f"{settings.name} says {what}" for what in settings.refused])
+    arrays: dict[str, np.ndarray] = {}
+    names: dict[str, str] = {}
+    for name, array in raw.tensors.items():
+        if name.startswith(prefix):
+            short = layout.renamed(name[len(prefix):])
+            arrays[short], names[short] = array, name
+        else:
+            done.dropped[name] = f"beside the network, which is under {prefix!r}"
+    _take(done, layout, arrays, names, as_torch(raw, layout, arrays))
+    done.folds = fold(done.tensors, raw.path)
+    check_shapes(done.tensors, raw.path)
+    done.missing += _missing(done.tensors)
+    done.facts = facts_of(done.tensors, arrays, layout, settings)
+    return done
+
+
+def _take(done: Converted, layout: Layout, arrays: Mapping[str, np.ndarray], names: Mapping[str, str],
+          torch: bool) -> None:
     parts: dict[str, dict[int, np.ndarray]] = {}
-    has_pre_logits = any(re.match(r"pre_logits[./]", name) for name in arrays)
+    orphaned = any(re.match(r"pre_logits[./]", name) for name in arrays)
     for name, array in arrays.items():
-        reason = drop_reason(name, has_pre_logits) if layout != "ppadapt" else None
+        reason = reason_of(name, layout.dropped)
+        if orphaned and re.fullmatch(r"head[./](?:weight|bias|kernel)", name):
+            reason = ORPHANED_HEAD
         if reason:
-            done.dropped[prefix + name] = reason
+            done.dropped[names[name]] = reason
             continue
-        rule = next((rule for rule in LAYOUTS[layout] if re.fullmatch(rule.pattern, name)), None)
-        if rule is None:
-            done.unexpected.append(prefix + name)
+        found = layout.rule_of(name)
+        refused = reason_of(name, layout.refused)
+        if found is None or refused:
+            done.unexpected[names[name]] = refused or "nothing of our networks has this name"
             continue
-        target = re.fullmatch(rule.pattern, name).expand(rule.target)
+        rule, target = found
+        check_values(names[name], array, done.path)
         fused = parts.get(target)
         if target in done.tensors and (rule.part is None or fused is None or rule.part in fused):
-            raise WeightsError(f"{raw.path}: two of its names mean {target}, {name} and one before it; keep "
+            raise WeightsError(f"{done.path}: two of its names mean {target}, {name} and one before it; keep "
                                "one of them")
-        change = same if rule.change is linear and not torch_layout else rule.change
+        change = same if rule.change is linear and not torch else rule.change
         try:
             value = change(array)
         except (ValueError, IndexError):
-            raise WeightsError(f"{raw.path}: {name} has shape {list(array.shape)}, which does not fit "
+            raise WeightsError(f"{done.path}: {name} has shape {list(array.shape)}, which does not fit "
                                f"{target}") from None
-        done.mapped[prefix + name] = target
+        done.mapped[names[name]] = target
         if rule.part is None:
             done.tensors[target] = value
         else:
             parts.setdefault(target, {})[rule.part] = value
             done.tensors.setdefault(target, value)  # keeps the file's order; fused below
     _fuse(done, parts)
-    done.missing += _missing(done.tensors)
-    done.arch = describe(done.tensors, arrays, raw.extras)
-    return done
 
 
 def _fuse(done: Converted, parts: dict[str, dict[int, np.ndarray]]) -> None:
@@ -136,50 +176,46 @@ def _fuse(done: Converted, parts: dict[str, dict[int, np.ndarray]]) -> None:
         done.tensors[target] = np.concatenate([found[part] for part in range(3)], axis=-1)
 
 
+def as_torch(raw: RawCheckpoint, layout: Layout, arrays: Mapping[str, np.ndarray]) -> bool:
+    """True when the file's Linear weights are [out, in].
+
+    The library or the format says it, except for .safetensors and .npz without a word about their maker. There the
+    first layer that is not square decides, once for the whole file; no weight is transposed for its own shape.
+    """
+    if raw.format == "paddle" or layout.torch is False:
+        return False
+    if layout.torch or raw.format.startswith("torch") or raw.extras.get("format") == "pt":
+        return True
+    for name, array in arrays.items():
+        bias = arrays.get(name[:-len("weight")] + "bias")
+        layers = r"(attn\.qkv|(mlp\.)?fc[12]|adaptmlp\.(down|up)_proj)"
+        if not re.fullmatch(rf"blocks\.\d+\.{layers}\.weight", name) or bias is None or array.ndim != 2:
+            continue
+        if array.shape[0] != array.shape[1]:
+            return bool(array.shape[0] == bias.shape[0])
+    raise WeightsError(f"{raw.path}: nothing says whether its Linear weights are PyTorch's [out, in] or "
+                       "Paddle's [in, out]. Save it as .pth or .pdparams, or give the .safetensors the "
+                       "metadata format=pt")
+
+
 def _missing(tensors: Mapping[str, np.ndarray]) -> list[str]:
     if all(is_tuned(name) for name in tensors):
         return []  # a tuned state without its backbone
-    depth = 1 + max((int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")), default=0)
+    blocks = {int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")}
     needed = ["patch_embed.proj.weight", "patch_embed.proj.bias"]
     patch = tensors.get("patch_embed.proj.weight")
     if patch is None or patch.ndim == 4:  # the video network has a fixed table and no class token
-        needed += ["cls_token", "pos_embed"]
-    for block in range(depth):
+        needed.append("pos_embed")
+        rows = tensors["pos_embed"].shape[1] if "pos_embed" in tensors else 0
+        if math.isqrt(rows) ** 2 != rows or not rows:  # a table with a row for it
+            needed.append("cls_token")
+    for block in blocks:
         needed += [f"blocks.{block}.{layer}.{kind}" for layer in BLOCK_LAYERS for kind in ("weight", "bias")]
-    for layer in ("norm", "fc_norm", "head", "head.1"):
+    gap = next((number for number in range(max(blocks, default=0)) if number not in blocks), None)
+    if gap is not None:
+        needed.append(f"blocks.{gap}.norm1.weight")
+    for layer in ("norm", "fc_norm", "head", "head.1", "norm_pre"):
         both = [f"{layer}.weight", f"{layer}.bias"]
         if any(name in tensors for name in both):
             needed += both
     return [name for name in needed if name not in tensors]
-
-
-def describe(tensors: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray],
-             extras: Mapping[str, Any]) -> dict[str, Any]:
-    """The architecture as the shapes tell it; `arrays` are the file's (JAX's kernels show the heads)."""
-    arch: dict[str, Any] = {}
-    patch, pos = tensors.get("patch_embed.proj.weight"), tensors.get("pos_embed")
-    if patch is not None and patch.ndim in (4, 5):
-        arch["embed_dim"], arch["patch_size"] = int(patch.shape[0]), int(patch.shape[-1])
-    of_blocks = [name for name in tensors if name.startswith("blocks.") and not is_tuned(name)]
-    blocks = [int(name.split(".")[1]) for name in of_blocks]
-    if blocks:
-        arch["depth"] = max(blocks) + 1
-    if pos is not None and pos.ndim == 3 and "patch_size" in arch:
-        side = round(max(pos.shape[1] - 1, 0) ** 0.5)
-        if side * side == pos.shape[1] - 1:
-            arch["img_size"] = side * arch["patch_size"]
-    fc1 = tensors.get("blocks.0.mlp.fc1.bias")
-    if fc1 is not None and arch.get("embed_dim"):
-        arch["mlp_ratio"] = fc1.shape[0] / arch["embed_dim"]
-    query = next((a for n, a in arrays.items() if n.endswith("/query/kernel") and a.ndim == 3), None)
-    config = extras.get("config")
-    if query is not None:
-        arch["num_heads"] = int(query.shape[1])
-    elif isinstance(config, dict) and isinstance(config.get("num_heads"), int):
-        arch["num_heads"] = config["num_heads"]
-    head = tensors.get("head.bias", tensors.get("head.1.bias"))
-    if head is not None:
-        arch["class_num"] = int(head.shape[0])
-    if "norm.weight" in tensors or "fc_norm.weight" in tensors:
-        arch["pool"] = "avg" if "fc_norm.weight" in tensors else "cls"
-    return arch

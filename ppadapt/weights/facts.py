@@ -1,0 +1,176 @@
+"""What a network computes that its weights alone do not show, and where each of these facts is from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .errors import WeightsError
+from .layouts import Layout
+from .settings import Settings
+
+SHAPES = "the shapes"
+# The head dimension of published ViTs is 64, but for these widths.
+_HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
+# Our ViTs by (width, depth): name, then heads, patch and image of that name (models/vit.py; a test compares).
+NAMED = {(192, 6): ("vit_micro_patch4_32", 3, 4, 32), (192, 12): ("vit_tiny_patch16", 3, 16, 224),
+         (384, 12): ("vit_small_patch16", 6, 16, 224), (768, 12): ("vit_base_patch16", 12, 16, 224),
+         (1024, 24): ("vit_large_patch16", 16, 16, 224), (1280, 32): ("vit_huge_patch14", 16, 14, 224)}
+_USUAL = {"mlp_ratio": 4.0, "epsilon": 1e-6, "act": "gelu", "pre_norm": False, "class_token": True, "registers": 0,
+          "pool": "cls"}
+_POOLS = {"norm.weight": "cls", "fc_norm.weight": "avg"}
+
+
+@dataclass
+class Facts:
+    """Options of the network that the weights are of.
+
+    `values`: option -> value. `told`: option -> where that stands, for what is sure. `assumed`: option -> why that
+    value, for what is not. `asked`: option -> the choices, for what has to be given. `preprocess`: mean, std and more,
+    `preprocess_from` where they are from.
+    """
+
+    values: dict[str, Any] = field(default_factory=dict)
+    told: dict[str, str] = field(default_factory=dict)
+    assumed: dict[str, str] = field(default_factory=dict)
+    asked: dict[str, str] = field(default_factory=dict)
+    preprocess: dict[str, Any] = field(default_factory=dict)
+    preprocess_from: str = ""
+
+    def tell(self, option: str, value: Any, where: str) -> None:
+        self.values[option], self.told[option] = value, where
+        self.assumed.pop(option, None)
+        self.asked.pop(option, None)
+
+    def assume(self, option: str, value: Any, why: str) -> None:
+        if option not in self.told:
+            self.values[option], self.assumed[option] = value, why
+
+    def ask(self, option: str, choices: str) -> None:
+        if option not in self.told:
+            self.asked[option] = choices
+
+    def arch_line(self, pretrained: str = "...", key: str | None = None) -> str:
+        """The `Arch:` section of a config that builds this network."""
+        name, heads, patch, size = NAMED.get((self.values.get("embed_dim"), self.values.get("depth")),
+                                             ("vit_base_patch16", 12, 16, 224))
+        usual = {**_USUAL, "num_heads": heads, "patch_size": patch, "img_size": size}
+        if (self.values.get("embed_dim"), self.values.get("depth")) not in NAMED:
+            usual = {**usual, "embed_dim": 768, "depth": 12}
+            named: tuple[str, ...] = ()
+        else:
+            named = ("embed_dim", "depth")
+        options = {option: value for option, value in self.values.items()
+                   if option not in (*named, "class_num") and usual.get(option) != value}
+        options.update(dict.fromkeys(self.asked, "?"))
+        given = "".join(f", {option}: {_yaml(value)}" for option, value in options.items())
+        chosen = f", pretrained_key: {key}" if key else ""
+        return f"Arch: {{name: {name}{given}, pretrained: {pretrained}{chosen}}}"
+
+    def normalize_line(self) -> str:
+        """The `NormalizeImage` of a config, or '' where mean and std are not known."""
+        if "mean" not in self.preprocess or "std" not in self.preprocess:
+            return ""
+        mean, std = ([round(float(x), 8) for x in self.preprocess[key]] for key in ("mean", "std"))
+        return f"NormalizeImage: {{scale: 1.0/255.0, mean: {mean}, std: {std}, order: ''}}"
+
+
+def _yaml(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) and value > 1e-3 and float(f"{value:g}") == value else (
+        f"{value:.1e}".replace("e-0", "e-") if isinstance(value, float) and 0 < value < 1e-3 else str(value))
+
+
+def facts_of(tensors: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray], layout: Layout,
+             settings: Settings) -> Facts:
+    """Facts by what they stand on: shapes, the library's config, the layout; the rest is assumed or asked for.
+
+    `tensors` are ours, `arrays` the file's (JAX's kernels show the heads).
+
+    Raises:
+        WeightsError: when the config beside the file speaks of another network than the shapes.
+    """
+    facts = Facts()
+    for option, value in _from_shapes(tensors, arrays).items():
+        facts.tell(option, value, SHAPES)
+    for option, value in settings.options.items():
+        if facts.told.get(option) == SHAPES:
+            if facts.values[option] != value:
+                raise WeightsError(f"{settings.path} says {option} {value}, the weights have {facts.values[option]}: "
+                                   "it is of another network; put the right one there, or take it away")
+            continue
+        facts.tell(option, value, settings.name)
+    for option, value in layout.told.items():
+        if option not in facts.told:
+            facts.tell(option, value, f"every file of {layout.name}")
+    for option, value in layout.assumed.items():
+        facts.assume(option, value, f"as nearly all files of {layout.name}")
+    for option, choices in layout.asked.items():
+        facts.ask(option, choices)
+    if "norm_pre.weight" in tensors and "act" in facts.assumed:
+        from .layouts.clip import ACT  # timm's names, CLIP's network
+
+        facts.values.pop("act")
+        facts.assumed.pop("act")
+        facts.ask("act", ACT)
+        facts.assume("epsilon", 1e-5, "as CLIP's networks, which norm before the blocks")
+    _heads(facts)
+    _pool(facts, tensors)
+    facts.preprocess = dict(settings.preprocess or layout.preprocess)
+    facts.preprocess_from = settings.preprocess_name or (f"as most files of {layout.name}" if facts.preprocess else "")
+    return facts
+
+
+def _heads(facts: Facts) -> None:
+    dim = facts.values.get("embed_dim")
+    if dim and "num_heads" not in facts.told:
+        heads = _HEADS.get(dim) or (dim // 64 if dim % 64 == 0 else None)
+        if heads:
+            facts.assume("num_heads", heads, "as the published networks of this width (MoCo v3's ViT-S has 12)"
+                         if dim == 384 else "as the published networks of this width")
+
+
+def _pool(facts: Facts, tensors: Mapping[str, np.ndarray]) -> None:
+    if "attn_pool.latent" in tensors:
+        facts.tell("pool", "map", SHAPES)
+    elif "fc_norm.weight" in tensors:
+        facts.tell("pool", "avg", SHAPES)
+    elif "norm.weight" in tensors and "cls_token" in tensors:
+        facts.assume("pool", "cls", "as most networks with a class token")
+    elif "norm.weight" in tensors and "pos_embed" in tensors:
+        facts.ask("pool", "norm_avg (the mean of the tokens after the norm) or another")
+
+
+def _from_shapes(tensors: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    patch, pos = tensors.get("patch_embed.proj.weight"), tensors.get("pos_embed")
+    if patch is not None and patch.ndim in (4, 5):
+        found["embed_dim"], found["patch_size"] = int(patch.shape[0]), int(patch.shape[-1])
+        if patch.shape[1] != 3:
+            found["in_chans"] = int(patch.shape[1])
+    blocks = {int(name.split(".")[1]) for name in tensors if name.startswith("blocks.") and ".adaptmlp." not in name}
+    if blocks:
+        found["depth"] = max(blocks) + 1
+    if pos is not None and pos.ndim == 3 and "patch_size" in found:
+        patches = pos.shape[1] - ("cls_token" in tensors)
+        if patches > 0 and math.isqrt(patches) ** 2 == patches:
+            found["img_size"] = math.isqrt(patches) * found["patch_size"]
+        if "cls_token" not in tensors:
+            found["class_token"] = False
+    if "reg_token" in tensors:
+        found["registers"] = int(tensors["reg_token"].shape[1])
+    if "norm_pre.weight" in tensors:
+        found["pre_norm"] = True
+    fc1 = tensors.get("blocks.0.mlp.fc1.bias")
+    if fc1 is not None and found.get("embed_dim"):
+        found["mlp_ratio"] = fc1.shape[0] / found["embed_dim"]
+    query = next((a for n, a in arrays.items() if n.endswith("/query/kernel") and a.ndim == 3), None)
+    if query is not None:
+        found["num_heads"] = int(query.shape[1])
+    head = tensors.get("head.bias", tensors.get("head.1.bias"))
+    if head is not None:
+        found["class_num"] = int(head.shape[0])
+    return found

@@ -1,0 +1,50 @@
+"""Tensors that no network can compute with, called by name before anything is loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from .errors import WeightsError
+
+# In every block these go together: (layer, width of its input or of a norm, width of its output); D is the width of
+# the residual stream, H of the MLP.
+_BLOCK = {"norm1": "D", "attn.qkv": "D3", "attn.proj": "DD", "norm2": "D", "mlp.fc1": "DH", "mlp.fc2": "HD"}
+
+
+def check_values(name: str, array: np.ndarray, path: str) -> None:
+    """Raises WeightsError for integers (quantised weights) and for NaN or infinite values."""
+    if array.dtype.kind != "f":
+        raise WeightsError(f"{path}: {name} holds {array.dtype}, not floating point numbers: quantised or packed "
+                           "weights are not read. Save the network in float32, float16 or bfloat16")
+    finite = np.isfinite(array)
+    if not finite.all():
+        bad = int(array.size - np.count_nonzero(finite))
+        raise WeightsError(f"{path}: {name} has {bad} of {array.size} values that are NaN or infinite: no network "
+                           "computes with them. Get the file again, or take an earlier checkpoint of that training")
+
+
+def check_shapes(tensors: Mapping[str, np.ndarray], path: str) -> None:
+    """Raises WeightsError where widths disagree inside a block, as in a gated MLP, whose names are a plain one's."""
+    norm = tensors.get("blocks.0.norm1.weight")
+    if norm is None or norm.ndim != 1:
+        return
+    width = norm.shape[0]
+    for name, array in tensors.items():
+        found = re.fullmatch(r"(blocks\.\d+)\.(norm1|attn\.qkv|attn\.proj|norm2|mlp\.fc1|mlp\.fc2)\.(weight|bias)", name)
+        if not found:
+            continue
+        block, layer, kind = found.groups()
+        hidden = tensors.get(f"{block}.mlp.fc2.weight")
+        hidden_width = hidden.shape[0] if hidden is not None and hidden.ndim == 2 else None
+        sizes = {"D": width, "H": hidden_width, "3": 3 * width}
+        code = _BLOCK[layer]
+        expected = tuple(sizes[c] for c in (code if kind == "weight" else code[-1]))
+        if None in expected or tuple(array.shape) == expected:
+            continue
+        gated = layer == "mlp.fc1" and hidden_width and array.shape[-1] == 2 * hidden_width
+        why = ("fc1 gives twice what fc2 takes, a gated MLP (SwiGLU), which our networks do not compute" if gated else
+               f"its parts disagree: {list(expected)} was expected there from norm1 and fc2")
+        raise WeightsError(f"{path}: {name} has shape {list(array.shape)} ([in, out]), {why}")
