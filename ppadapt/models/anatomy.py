@@ -99,7 +99,9 @@ class Anatomy:
         return next((part for part in parts if part.path in paths), parts[0])
 
     def feature_dim(self, network: nn.Layer) -> int:
-        """Channels of the features [N, D] that the head reads."""
+        """Channels of the features [N, D] that the head reads: the network's `feature_dim`, where it says so."""
+        if isinstance(getattr(network, "feature_dim", None), int):
+            return network.feature_dim
         if self.features:
             return find(network, self.features).weight.shape[0]
         norms = self.final_norms(network)

@@ -15,7 +15,8 @@ from .attention_pool import AttentionPool
 from .layers import TRUNC_NORMAL, Block, PatchEmbed, linear
 
 # How features come from the tokens after the last block: name -> the norm that there is.
-POOLS = {"cls": "norm", "avg": "fc_norm", "norm_avg": "norm", "map": "norm"}
+POOLS = {"cls": "norm", "avg": "fc_norm", "norm_avg": "norm", "map": "norm", "cls_avg": "norm", "cls_reg": "norm"}
+_OF_CLASS = ("cls", "cls_avg", "cls_reg")
 
 
 class VisionTransformer(nn.Layer):
@@ -26,7 +27,8 @@ class VisionTransformer(nn.Layer):
         patch_size: side P of a patch in pixels.
         class_num: classes of the linear head; 0 leaves the features [N, D] as the output.
         pool: "cls" takes the class token after `norm`, "avg" the mean of the patch tokens, then `fc_norm`, "norm_avg"
-            their mean after `norm`, "map" one query's attention over them after `norm` (SigLIP).
+            their mean after `norm`, "map" one query's attention over them after `norm` (SigLIP); two side by side, [N, 2 D]: "cls_avg" class
+            token and mean (the classifier of DINOv2), "cls_reg" class token and first register (DeiT, distilled).
         epsilon: of every LayerNorm.
         act: of the MLPs: "gelu", "quick_gelu" (OpenAI's CLIP) or "gelu_tanh" (SigLIP).
         pre_norm: a LayerNorm `norm_pre` before the first block (CLIP).
@@ -46,10 +48,11 @@ class VisionTransformer(nn.Layer):
         super().__init__()
         if pool not in POOLS:
             raise ValueError(f"pool {pool!r} is unknown. Choose from: {', '.join(POOLS)}")
-        if pool == "cls" and not class_token:
-            raise ValueError("pool 'cls' needs the class token: class_token: True, or another pool")
-        if registers < 0:
-            raise ValueError(f"registers {registers} is not allowed: give a number of tokens, 0 for none")
+        if pool in _OF_CLASS and not class_token:
+            raise ValueError(f"pool {pool!r} needs the class token: class_token: True, or another pool")
+        if registers < (pool == "cls_reg"):
+            raise ValueError(f"registers {registers} is not allowed: give a number of tokens, 0 for none, and at least 1 "
+                             "for pool 'cls_reg'")
         self.embed_dim, self.class_num, self.pool = embed_dim, class_num, pool
         self.num_heads, self.epsilon, self.act = num_heads, epsilon, act
         self.prefix_tokens = int(class_token) + registers
@@ -65,7 +68,8 @@ class VisionTransformer(nn.Layer):
         self.add_sublayer(POOLS[pool], nn.LayerNorm(embed_dim, epsilon=epsilon))
         if pool == "map":
             self.attn_pool = AttentionPool(embed_dim, num_heads, mlp_ratio, epsilon, act)
-        self.head = linear(embed_dim, class_num) if class_num else nn.Identity()
+        self.feature_dim = embed_dim * (2 if pool in ("cls_avg", "cls_reg") else 1)
+        self.head = linear(self.feature_dim, class_num) if class_num else nn.Identity()
 
     def _tokens(self, count: int) -> paddle.Tensor:
         return self.create_parameter([1, count, self.embed_dim], attr=paddle.ParamAttr(initializer=TRUNC_NORMAL))
@@ -92,8 +96,14 @@ class VisionTransformer(nn.Layer):
             return self.norm(x[:, 0])
         if self.pool == "avg":
             return self.fc_norm(x[:, self.prefix_tokens:].mean(axis=1))
-        x = self.norm(x)[:, self.prefix_tokens:]
-        return self.attn_pool(x) if self.pool == "map" else x.mean(axis=1)
+        x = self.norm(x)
+        if self.pool == "cls_reg":
+            return x[:, :2].flatten(1)
+        patches = x[:, self.prefix_tokens:]
+        if self.pool == "map":
+            return self.attn_pool(patches)
+        mean = patches.mean(axis=1)
+        return mean if self.pool == "norm_avg" else paddle.concat([x[:, 0], mean], axis=1)
 
     def forward(self, x):
         return self.head(self.features(x))

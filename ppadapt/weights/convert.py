@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .checksum import check_finite
+from .checksum import check_weights
 from .errors import WeightsError
 from .facts import Facts, facts_of
 from .folds import fold
@@ -22,7 +22,7 @@ from .locate import locate
 from .names import by_reason, compact
 from .raw import RawCheckpoint
 from .settings import Settings
-from .soundness import check_shapes, check_values
+from .soundness import check_shapes
 
 BLOCK_LAYERS = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
 _TUNED = re.compile("|".join(rule.pattern for rule in TUNED))
@@ -64,7 +64,7 @@ class Converted:
         return not self.unexpected and not self.missing and not self.refused
 
     def raise_if_incomplete(self) -> None:
-        """Raises WeightsError, with the reasons, when the file has what our networks do not compute, or lacks a part.
+        """Raises WeightsError naming what the file has and our networks do not compute, what it lacks, what is no weight.
 
         The converter and loading both ask this, so that what one refuses the other does not let pass.
         """
@@ -75,6 +75,7 @@ class Converted:
             raise WeightsError(f"{self.path} ({self.layout}) is not a network that ours computes: {'; '.join(faults)}. "
                                "Without that it would be another network, so nothing was taken. Give the file of a plain "
                                "ViT, or add the network and its converter to ppadapt.catalogue.NETWORKS")
+        check_weights(self.tensors, self.path)
 
     def notes(self) -> list[str]:
         """What was found, folded and assumed, a line each."""
@@ -117,10 +118,11 @@ def to_ours(raw: RawCheckpoint, key: str | None = None, settings: Settings | Non
         else:
             done.dropped[name] = f"beside the network, which is under {prefix!r}"
     _take(done, layout, arrays, names, as_torch(raw, layout, arrays))
+    check_weights({name: raw.tensors[name] for name in done.mapped}, raw.path)
     done.folds = fold(done.tensors, raw.path)
     check_shapes(done.tensors, raw.path)
     done.missing += _missing(done.tensors)
-    done.facts = facts_of(done.tensors, arrays, layout, settings)
+    done.facts = facts_of(done.tensors, raw.tensors, layout, settings)
     return done
 
 
@@ -141,7 +143,6 @@ def _take(done: Converted, layout: Layout, arrays: Mapping[str, np.ndarray], nam
             done.unexpected[names[name]] = refused or "nothing of our networks has this name"
             continue
         rule, target = found
-        check_values(names[name], array, done.path)
         fused = parts.get(target)
         if target in done.tensors and (rule.part is None or fused is None or rule.part in fused):
             raise WeightsError(f"{done.path}: two of its names mean {target}, {name} and one before it; keep "

@@ -11,6 +11,8 @@ import numpy as np
 
 from .errors import WeightsError
 from .layouts import Layout
+from .layouts.clip import ACT
+from .layouts.rules import any_name
 from .settings import Settings
 
 SHAPES = "the shapes"
@@ -88,7 +90,7 @@ def facts_of(tensors: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]
              settings: Settings) -> Facts:
     """Facts by what they stand on: shapes, the library's config, the layout; the rest is assumed or asked for.
 
-    `tensors` are ours, `arrays` the file's (JAX's kernels show the heads).
+    `tensors` are ours, `arrays` those of the whole file (JAX's kernels show the heads).
 
     Raises:
         WeightsError: when the config beside the file speaks of another network than the shapes.
@@ -106,19 +108,21 @@ def facts_of(tensors: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]
     for option, value in layout.told.items():
         if option not in facts.told:
             facts.tell(option, value, f"every file of {layout.name}")
+    for pattern, signs in layout.signs:
+        for option, value in signs.items() if any_name(arrays, pattern) else ():
+            if option not in facts.told:
+                facts.tell(option, value, f"the file's {pattern}")
     for option, value in layout.assumed.items():
         facts.assume(option, value, f"as nearly all files of {layout.name}")
     for option, choices in layout.asked.items():
         facts.ask(option, choices)
-    if "norm_pre.weight" in tensors and "act" in facts.assumed:
-        from .layouts.clip import ACT  # timm's names, CLIP's network
-
+    if "norm_pre.weight" in tensors and "act" in facts.assumed:  # timm's names, CLIP's network
         facts.values.pop("act")
         facts.assumed.pop("act")
         facts.ask("act", ACT)
         facts.assume("epsilon", 1e-5, "as CLIP's networks, which norm before the blocks")
     _heads(facts)
-    _pool(facts, tensors)
+    _pool(facts, tensors, any_name(arrays, r".*(?:dist_token|distillation_token)"))
     facts.preprocess = dict(settings.preprocess or layout.preprocess)
     facts.preprocess_from = settings.preprocess_name or (f"as most files of {layout.name}" if facts.preprocess else "")
     return facts
@@ -133,11 +137,20 @@ def _heads(facts: Facts) -> None:
                          if dim == 384 else "as the published networks of this width")
 
 
-def _pool(facts: Facts, tensors: Mapping[str, np.ndarray]) -> None:
+def _two_tokens(tensors: Mapping[str, np.ndarray]) -> bool:
+    """Whether the head reads twice the width of the network."""
+    head, norm = tensors.get("head.weight"), tensors.get("norm.weight")
+    return head is not None and norm is not None and head.shape[0] == 2 * norm.shape[0]
+
+
+def _pool(facts: Facts, tensors: Mapping[str, np.ndarray], distilled: bool) -> None:
     if "attn_pool.latent" in tensors:
         facts.tell("pool", "map", SHAPES)
     elif "fc_norm.weight" in tensors:
         facts.tell("pool", "avg", SHAPES)
+    elif "norm.weight" in tensors and _two_tokens(tensors):
+        # DeiT's distillation token is the only register of its network; DINOv2's head reads the mean too.
+        facts.assume("pool", "cls_reg" if distilled else "cls_avg", "as its classifier, which is of two features")
     elif "norm.weight" in tensors and "cls_token" in tensors:
         facts.assume("pool", "cls", "as most networks with a class token")
     elif "norm.weight" in tensors and "pos_embed" in tensors:

@@ -56,12 +56,16 @@ def _pool_query(tensors: Tensors, path: str) -> str:
 
 
 def _two_heads(tensors: Tensors, path: str) -> str:
-    """DeiT's second head reads the distillation token, which no pooling of ours does."""
-    second = [tensors.pop(f"head_dist.{kind}", None) for kind in ("weight", "bias")]
-    if second[0] is None:
+    """DeiT's answer is the mean of two heads: (W x + b + V y + c) / 2 is one head that reads x and y side by side."""
+    second = {kind: tensors.pop(f"head_dist.{kind}", None) for kind in ("weight", "bias")}
+    if any(array is None for array in second.values()):
         return ""
-    return ("DeiT's second head, of the distillation token, is left out: a classifier made of this file answers with the "
-            "class token's head alone, where DeiT takes the mean of both")
+    first = {kind: tensors.get(f"head.{kind}") for kind in second}
+    if any(first[kind] is None or first[kind].shape != second[kind].shape for kind in second):
+        raise WeightsError(f"{path}: its two classifiers, head and head_dist, are not of one shape")
+    tensors["head.weight"] = np.concatenate([first["weight"], second["weight"]]) * np.float32(0.5)
+    tensors["head.bias"] = (first["bias"] + second["bias"]) * np.float32(0.5)
+    return "the heads of class and distillation token are one, which reads both"
 
 
 def _positions(tensors: Tensors, path: str) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Optional
 
+from . import folder
 from .convert import Converted, to_ours
-from .formats import any_file as files
 from .raw import RawCheckpoint
+from .settings import read_settings
 
 _kept: dict[tuple, RawCheckpoint | Converted] | None = None
 
@@ -25,27 +28,38 @@ def reading_once() -> Iterator[None]:
 
 
 def read_file(path: str | os.PathLike) -> RawCheckpoint:
-    """The tensors of a weights file under their own names. Raises as `files.read_file`."""
-    return _once(files.read_file, path)
+    """The tensors of weights under their own names: a file, a folder of `save_pretrained`, or an index of several files.
+
+    Raises WeightsError, UnsafeCheckpointError.
+    """
+    return _once(_read, path)
 
 
-def load_weights(path: str | os.PathLike) -> Converted:
-    """`to_ours(read_file(path))`. Raises WeightsError, UnsafeCheckpointError."""
-    return _once(_convert, path)
+def load_weights(path: str | os.PathLike, key: Optional[str] = None) -> Converted:
+    """The weights under our names, by the settings of the library that stand beside them.
+
+    `key`: where the network is, in a file that holds several. Raises WeightsError, UnsafeCheckpointError.
+    """
+    return _once(_convert, path, key)
 
 
-def _convert(path: str | os.PathLike) -> Converted:
-    return to_ours(files.read_file(path))
+def _read(path: str | os.PathLike, _: Optional[str]) -> RawCheckpoint:
+    return folder.read(Path(path))
 
 
-def _once(read: Callable, path: str | os.PathLike) -> RawCheckpoint | Converted:
+def _convert(path: str | os.PathLike, key: Optional[str]) -> Converted:
+    file = folder.weight_file(Path(path))
+    return to_ours(folder.read(file), key, read_settings(str(file)))
+
+
+def _once(read: Callable, path: str | os.PathLike, key: Optional[str] = None) -> RawCheckpoint | Converted:
     if _kept is None or not os.path.isfile(path):
-        return read(path)
+        return read(path, key)
     stat = os.stat(path)
-    key = (read, os.path.realpath(path), stat.st_size, stat.st_mtime_ns)
-    if key not in _kept:
-        found = read(path)
+    kept = (read, os.path.realpath(path), stat.st_size, stat.st_mtime_ns, key)
+    if kept not in _kept:
+        found = read(path, key)
         for array in found.tensors.values():
             array.flags.writeable = False  # what one network changed would be in the next
-        _kept[key] = found
-    return _kept[key]
+        _kept[kept] = found
+    return _kept[kept]

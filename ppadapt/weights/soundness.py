@@ -1,4 +1,4 @@
-"""Tensors that no network can compute with, called by name before anything is loaded."""
+"""Whether the tensors of a block go together."""
 
 from __future__ import annotations
 
@@ -12,18 +12,6 @@ from .errors import WeightsError
 # In every block these go together: (layer, width of its input or of a norm, width of its output); D is the width of
 # the residual stream, H of the MLP.
 _BLOCK = {"norm1": "D", "attn.qkv": "D3", "attn.proj": "DD", "norm2": "D", "mlp.fc1": "DH", "mlp.fc2": "HD"}
-
-
-def check_values(name: str, array: np.ndarray, path: str) -> None:
-    """Raises WeightsError for integers (quantised weights) and for NaN or infinite values."""
-    if array.dtype.kind != "f":
-        raise WeightsError(f"{path}: {name} holds {array.dtype}, not floating point numbers: quantised or packed "
-                           "weights are not read. Save the network in float32, float16 or bfloat16")
-    finite = np.isfinite(array)
-    if not finite.all():
-        bad = int(array.size - np.count_nonzero(finite))
-        raise WeightsError(f"{path}: {name} has {bad} of {array.size} values that are NaN or infinite: no network "
-                           "computes with them. Get the file again, or take an earlier checkpoint of that training")
 
 
 def check_shapes(tensors: Mapping[str, np.ndarray], path: str) -> None:

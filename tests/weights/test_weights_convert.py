@@ -86,6 +86,8 @@ def test_arch_is_read_from_the_shapes(golden_dir):
         "num_heads": 4,
         "class_num": 10,
         "pool": "cls",
+        "epsilon": 1e-6,
+        "act": "gelu",
     }
     assert (
         infer_name({"embed_dim": 768, "depth": 12, "patch_size": 16, "img_size": 224, "mlp_ratio": 4.0})

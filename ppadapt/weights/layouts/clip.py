@@ -39,7 +39,8 @@ _OPENAI_REFUSED: Reasons = (
 OPENAI = Layout(
     "clip", r"class_embedding", _OPENAI_RULES, lambda names: any_name(names, r"transformer\.resblocks\.\d+\..*"),
     dropped=((r"proj", _PROJECTION),), refused=_OPENAI_REFUSED, torch=True, told={"epsilon": 1e-5},
-    asked={"act": ACT}, preprocess=CLIP_PIXELS)
+    # Numbers that OpenAI's own code keeps among its tensors.
+    signs=((r"input_resolution", {"act": "quick_gelu"}),), asked={"act": ACT}, preprocess=CLIP_PIXELS)
 
 # transformers: CLIP and SigLIP share their names.
 NETWORK = r"(?:\w+\.)?"  # vision_model., or nothing

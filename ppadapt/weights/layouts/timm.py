@@ -63,9 +63,9 @@ REFUSED: Reasons = (
     (r"(?:blocks\.\d+\.attn\.)?(?:.*relative_position.*|rel_pos.*)|blocks\.\d+\.attn\.rel_pos.*",
      "its attention adds biases of relative positions (BEiT, CAE, rpn), which our networks do not compute; PaddleClas's "
      "BEiTv2_vit_base_patch16_224 does, with PaddleClas's own files"),
-    (r"blocks\.\d+\.mlp\.(?:w12|w3|w1|w2|fc1_[gx]|norm|weights_.*)\..*",
+    (r"blocks\.\d+\.mlp\.(?:w12|w3|w1|w2|fc1_[gx]|norm)\..*",
      "its MLP is gated or normed (SwiGLU, EVA-02, DINOv2's giant), which our networks do not compute"),
-    (r"(?:blocks\.\d+\.attn|attn_pool)\.(?:[qk]_norm|norm)\..*",
+    (r"(?:blocks\.\d+\.attn\.norm|(?:blocks\.\d+\.attn|attn_pool)\.[qk]_norm)\..*",
      "it norms inside the attention (qk-norm, scale-norm), which our networks do not compute"),
     (r"blocks\.\d+\.(?:attns|ffns|ls[12]\d?|norm[12])\.\d+\..*|blocks\.\d+\.(?:in_proj|mlp_.*|in_norm|attn_out.*)\..*"
      r"|blocks\.\d+\.(?:mlp_bias|qkv_bias)",
@@ -74,7 +74,7 @@ REFUSED: Reasons = (
      "its patches come from several layers (a convolutional or hybrid stem), which our networks do not have"),
     (r"(?:.*\.)?rope.*|(?:.*\.)?freqs.*", "it has rotary position embeddings, which our networks do not compute"),
     (r"pos_embed_[xywh].*", "its position embedding is not one square grid, which our networks do not have"),
-    (r"attn_pool\.(?:pos_embed|.*_norm\..*)", "its attention pooling has layers that ours has not"),
+    (r"attn_pool\.pos_embed", "its attention pooling has layers that ours has not"),
 )
 _ADAPTFORMER = (r"blocks\.\d+\.(?:attn\.[qkv]_proj|adaptmlp|fc[12])\..*|embeddings\.\d+"
                 r"|head\.0\.running_.*|head\.1\.bias")

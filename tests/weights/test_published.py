@@ -1,0 +1,59 @@
+"""Networks that their own libraries saved give, read without those libraries, their own features.
+
+The files are of tools/peers/make_golden.py; each folder is of one library and kind.
+"""
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ppadapt.weights import load_weights, match
+
+FOLDER = Path(__file__).parents[1] / "golden" / "weights"
+CASES = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
+SETTINGS = ("expected.npz", "meta.json", "config.json", "preprocessor_config.json", "open_clip_config.json")
+
+
+def of_case(name):
+    """(path of the weights, expected arrays, what no file tells)."""
+    folder = FOLDER / name
+    meta = json.loads((folder / "meta.json").read_text()) if (folder / "meta.json").is_file() else {}
+    files = [file for file in folder.iterdir() if file.name not in SETTINGS]
+    return (files[0] if len(files) == 1 else folder), np.load(folder / "expected.npz"), meta
+
+
+def build(done, given, class_num=0):
+    """The network that the report says, with the file's tensors."""
+    import paddle
+
+    from ppadapt.models.vit import VisionTransformer
+
+    options = {option: value for option, value in {**done.arch, **given}.items() if option != "class_num"}
+    network = VisionTransformer(**options, class_num=class_num)
+    network.eval()
+    shapes = {name: tuple(p.shape) for name, p in network.named_parameters()}
+    arrays, report = match(done.tensors, shapes, () if class_num else ("head.*",), done.path)
+    report.raise_if_incomplete()
+    for name, parameter in network.named_parameters():
+        if name in arrays:
+            parameter.set_value(arrays[name])
+    return lambda x: network(paddle.to_tensor(x)).numpy()
+
+
+def relative(found, expected):
+    return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_file_gives_its_librarys_features(name):
+    pytest.importorskip("paddle")
+    path, expected, meta = of_case(name)
+    done = load_weights(path, meta.get("key"))
+    done.raise_if_incomplete()
+    images = np.load(FOLDER / "images.npy")
+    assert set(meta.get("given", {})) >= set(done.facts.asked), "what is asked for is given by the case"
+    assert relative(build(done, meta.get("given", {}))(images), expected["features"]) < 1e-5
+    if "logits" in expected and "head.weight" in done.tensors:
+        classes = expected["logits"].shape[1]
+        assert relative(build(done, meta.get("given", {}), classes)(images), expected["logits"]) < 1e-5
