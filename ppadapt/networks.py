@@ -3,36 +3,41 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Iterable, Optional
+from typing import Any, Collection, Iterable, Optional
 
 from paddle import nn
 
 from . import weights
-from .errors import ConfigError, choose
+from .errors import ConfigError, UserError, choose
+from .models.anatomy import Anatomy, find
 from .models.catalogue import NETWORKS, Entry
+from .models.layers import act_of
 from .models.paddleclas import families
 from .options import construct, options_of
 
 
-def network(name: str, pretrained: Any = None, class_num: int = 0, **options: Any) -> nn.Layer:
+def network(name: str, pretrained: Any = None, class_num: int = 0, pretrained_key: Optional[str] = None,
+            **options: Any) -> nn.Layer:
     """A network by name, with its weights.
 
     Args:
         name: one of `models.catalogue.NETWORKS`: ours, PaddleClas's (docs/backbones.md) or your own.
-        pretrained: a path; True for the weights that ship or that PaddleClas downloads; None for random ones.
+        pretrained: a path of a file, or of a folder as transformers' `save_pretrained` writes it; True for the weights
+            that ship or that PaddleClas downloads; None for random ones.
         class_num: 0 leaves the classifier out, and the file's, if any, is not taken.
+        pretrained_key: where the network is in a file of several ("teacher", "model_ema").
         options: of the constructor, such as `img_size`.
 
     Raises:
         ConfigError, weights.WeightsError: in one line, for a name, option or file that does not fit.
     """
-    return network_and_report(name, pretrained, class_num, **options)[0]
+    return network_and_report(name, pretrained, class_num, pretrained_key, **options)[0]
 
 
 vit = network  # its name while all networks were ViTs
 
 
-def network_and_report(name: str, pretrained: Any, class_num: int,
+def network_and_report(name: str, pretrained: Any, class_num: int, pretrained_key: Optional[str] = None,
                        **options: Any) -> tuple[nn.Layer, Optional[weights.Report]]:
     """The network and the report of loading its weights, None for random ones.
 
@@ -46,16 +51,17 @@ def network_and_report(name: str, pretrained: Any, class_num: int,
     path = _published(name, entry) if pretrained is True else Path(pretrained)
     if not path.exists():
         raise ConfigError(f"Arch.pretrained {path} does not exist. Give the path of a weight file (.pdparams, .pth, "
-                          ".safetensors, .npz), True for the weights that ship or that PaddleClas has, or null for "
-                          "random ones")
-    return net, load(net, entry, path, () if class_num else (f"{entry.anatomy.head}.*",))
+                          ".safetensors, .npz) or of a folder with one, True for the weights that ship or that "
+                          "PaddleClas has, or null for random ones")
+    new = () if class_num else (f"{entry.anatomy.head}.*",)
+    return net, load(net, entry, path, new, pretrained_key, given=options)
 
 
 def network_options(name: str) -> Optional[list[str]]:
     """The options that a network takes in a config beside its name; None for an unknown one."""
     if name not in NETWORKS:
         return None
-    return ["pretrained", "class_num", "head", "frozen_dtype", *options_of(NETWORKS[name].build, ("class_num",))]
+    return ["pretrained", "pretrained_key", "class_num", "head", "frozen_dtype", *options_of(NETWORKS[name].build, ("class_num",))]
 
 
 def entry_of(name: str) -> Entry:
@@ -87,7 +93,8 @@ def _published(name: str, entry: Entry) -> Path:
                       "file; tools/convert_weights.py makes one from a published checkpoint")
 
 
-def load(net: nn.Layer, entry: Entry, path: Path, new: tuple[str, ...] = ()) -> weights.Report:
+def load(net: nn.Layer, entry: Entry, path: Path, new: tuple[str, ...] = (), key: Optional[str] = None,
+         given: Optional[Collection[str]] = None) -> weights.Report:
     """Put a weight file into a network of the catalogue.
 
     It goes through the network's converter; files of Paddle may hold the network's own names (`Entry.own_names`).
@@ -95,12 +102,16 @@ def load(net: nn.Layer, entry: Entry, path: Path, new: tuple[str, ...] = ()) -> 
     Args:
         new: patterns of names that start anew. A missing `fc_norm` is new too: a network that was pretrained with a
             class token has none (AdaptFormer's authors train it silently; here the report says so).
+        key: where the network is in a file of several.
+        given: the network's options that were chosen by hand; None: all of them.
 
     Raises:
-        weights.WeightsError: when anything else is missing, unexpected, of another shape, not finite or no float.
+        weights.WeightsError: when anything else is missing, unexpected, of another shape, not finite or no float, and
+            when the file is of a network that computes otherwise (heads, epsilon, GELU).
     """
-    converted = _under_its_names(net, entry, path)
+    converted = _under_its_names(net, entry, path, key)
     converted.raise_if_incomplete()
+    weights.check_agreement(converted.facts, _computes(net, entry.anatomy), given, str(path), key)
     state = {n: t for n, t in net.state_dict().items() if not _is_one_of(n, entry.ignored)}
     tensors, dropped = dict(converted.tensors), dict(converted.dropped)
     if any(n.startswith("fc_norm.") for n in state) and not any(n.startswith("fc_norm.") for n in tensors):
@@ -108,10 +119,15 @@ def load(net: nn.Layer, entry: Entry, path: Path, new: tuple[str, ...] = ()) -> 
         for name in [n for n in tensors if n.startswith("norm.") and n not in state]:
             dropped[name] = "the norm of the class token; the mean of the patches has fc_norm in its place, a new one"
             del tensors[name]
+    for name in [n for n in tensors if n.endswith(".bias") and n not in state and f"{n[:-4]}weight" in state]:
+        if not tensors[name].any():
+            dropped[name] = "a bias of zeros; this network's layer has none"
+            del tensors[name]
     twins = tuple(f"{twin}.*" for twin in entry.anatomy.head_twins if new)
     arrays, report = weights.match(tensors, {n: tuple(t.shape) for n, t in state.items()},
                                    new=(*new, *twins), file=str(path))
-    report.dropped, report.skipped = dropped, dict(converted.skipped)
+    report.dropped, report.skipped, report.notes = dropped, dict(converted.skipped), converted.notes()
+    report.fitting = converted.facts.arch_line(str(path), key) if converted.facts.values else ""
     if weights.KEY in converted.extras and report.missing:
         raise weights.WeightsError(f"{path} is a tuned file, without the network that it was trained on: give that as "
                                    "Arch.pretrained and this as Global.pretrained_model")
@@ -121,13 +137,26 @@ def load(net: nn.Layer, entry: Entry, path: Path, new: tuple[str, ...] = ()) -> 
     return report
 
 
-def _under_its_names(net: nn.Layer, entry: Entry, path: Path) -> weights.Converted:
+def _computes(net: nn.Layer, anatomy: Anatomy) -> dict[str, Any]:
+    """What a network computes that the shapes of its weights do not show, as far as its layers tell."""
+    try:
+        block = anatomy.block_list(net)[0]
+        norm = find(block, anatomy.norm1)
+    except (UserError, IndexError):
+        return {}
+    act = getattr(getattr(block, "mlp", None), "act", None)
+    found = {"num_heads": getattr(getattr(block, "attn", None), "num_heads", None),
+             "epsilon": getattr(norm, "_epsilon", None), "act": act_of(act), "pool": getattr(net, "pool", None)}
+    return {option: value for option, value in found.items() if value is not None}
+
+
+def _under_its_names(net: nn.Layer, entry: Entry, path: Path, key: Optional[str] = None) -> weights.Converted:
     """The file's tensors under the network's names."""
-    if not entry.own_names and entry.convert is None:
-        return weights.load_weights(path)
+    if entry.convert is None and (not entry.own_names or weights.read_file(path).format != "paddle"):
+        return weights.load_weights(path, key)
     raw = weights.read_file(path)
     if not entry.own_names or raw.format != "paddle":
-        return (entry.convert or weights.to_ours)(raw)
+        return entry.convert(raw)
     state = net.state_dict()
     layers = {name.rpartition(".")[0] for name in state if "." in name}
     dropped = {}

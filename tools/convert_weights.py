@@ -40,13 +40,15 @@ class Parser(argparse.ArgumentParser):
 def arguments(argv=None) -> argparse.Namespace:
     parser = Parser(description=__doc__, epilog=EXAMPLES,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", required=True, help="the checkpoint; its format is told by its content")
+    parser.add_argument("--input", required=True, help="the checkpoint, told by its content; or a folder of "
+                        "save_pretrained, or its index.json")
     parser.add_argument("--output", required=True,
                         help="where to: .pdparams or .safetensors, with --to torch .pth or .pt")
     parser.add_argument("--to", choices=("paddle", "torch"), default="paddle", help="whose names and "
                                                                                     "layout (default "
                                                                                     "paddle)")
     parser.add_argument("--base", help="with --to torch: the backbone to put beside the tuned state")
+    parser.add_argument("--key", help="where the network is in a file of several: teacher, model_ema, base_encoder")
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="of the written "
                                                                                            "tensors")
     parser.add_argument("--force", action="store_true", help="overwrite the output file")
@@ -151,10 +153,11 @@ def write_authors(args: argparse.Namespace, done: W.Converted, base: W.Converted
 
 def report(done: W.Converted, say) -> None:
     """What was found: every name of the file is in one of these lines."""
+    facts = done.facts
     arch = ", ".join(f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
-                     for key, value in done.arch.items())
+                     for key, value in done.arch.items() if key not in facts.assumed)
     say("input", done.path)
-    say("layout", done.layout + (f" ({arch})" if arch else ""))
+    say("layout", done.layout + (f", under {done.prefix}" if done.prefix else "") + (f" ({arch})" if arch else ""))
     say("mapped", f"{len(done.mapped)} names of the file -> {len(done.tensors)} tensors")
     say("resized", "0 (position embeddings are resized when a network loads them)")
     for title, names in (("missing", done.missing), ("unexpected", done.unexpected)):
@@ -162,6 +165,16 @@ def report(done: W.Converted, say) -> None:
     say("dropped", f"{len(done.dropped)}")
     for reason in dict.fromkeys(done.dropped.values()):
         say("", f"{W.compact(name for name, why in done.dropped.items() if why == reason)}: {reason}")
+    for line in done.folds:
+        say("folded", line)
+    for option, why in facts.assumed.items():
+        say("assumed", f"{option} {facts.values[option]}, {why}")
+    for option, choices in facts.asked.items():
+        say("not told", f"{option}: {choices}")
+    if facts.values:
+        say("config", facts.arch_line("...", None))
+        say("", f"{facts.normalize_line() or 'NormalizeImage: not known'}"
+            + (f"  # {facts.preprocess_from}" if facts.preprocess_from else ""))
     if done.skipped:
         say("not read", "; ".join(f"{name} ({what})" for name, what in list(done.skipped.items())[:6]))
 
@@ -175,7 +188,7 @@ def main(argv=None) -> int:
 
     try:
         check_paths(args)
-        done = W.load_weights(args.input)
+        done = W.load_weights(args.input, args.key)
         base = W.load_weights(args.base) if args.base else None
         for part in filter(None, (done, base)):
             report(part, say)

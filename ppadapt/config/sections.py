@@ -44,7 +44,7 @@ class Global:
 @dataclass
 class Arch:
     """The network, ours or PaddleClas's (docs/backbones.md). `pretrained`: a path, or True for the weights that ship
-    with the package or that PaddleClas downloads.
+    with the package or that PaddleClas downloads; `pretrained_key`: where the network is in a file of several.
 
     `frozen_dtype`: float32, bfloat16 or float16, what frozen matrices are kept in (`tuning.frozen.store_frozen`).
     Everything else (img_size, pool, drop_path_rate ...) is an option of the network's constructor.
@@ -53,6 +53,7 @@ class Arch:
 
     name: str
     pretrained: Union[bool, str, None] = None
+    pretrained_key: Optional[str] = None
     class_num: Optional[Count] = None
     head: str = "BatchNormLinear"
     frozen_dtype: str = "float32"

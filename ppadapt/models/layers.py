@@ -6,6 +6,7 @@ equations 2 and 3. Parameter names are those of timm and PaddleClas, so their ch
 from __future__ import annotations
 
 import functools
+from typing import Optional
 
 import paddle
 from paddle import nn
@@ -114,6 +115,13 @@ class QuickGELU(nn.Layer):
 
 # "gelu" is the erf form; Hendrycks & Gimpel, arXiv 1606.08415, have all three.
 ACTS = {"gelu": nn.GELU, "quick_gelu": QuickGELU, "gelu_tanh": functools.partial(nn.GELU, approximate=True)}
+
+
+def act_of(layer: Optional[nn.Layer]) -> Optional[str]:
+    """Which of `ACTS` a layer is, PaddleClas's quick GELU included; None for another."""
+    if isinstance(layer, nn.GELU):
+        return "gelu_tanh" if layer._approximate else "gelu"
+    return "quick_gelu" if type(layer).__name__ == "QuickGELU" else None
 
 
 class Mlp(nn.Layer):

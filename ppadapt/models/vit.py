@@ -27,8 +27,9 @@ class VisionTransformer(nn.Layer):
         patch_size: side P of a patch in pixels.
         class_num: classes of the linear head; 0 leaves the features [N, D] as the output.
         pool: "cls" takes the class token after `norm`, "avg" the mean of the patch tokens, then `fc_norm`, "norm_avg"
-            their mean after `norm`, "map" one query's attention over them after `norm` (SigLIP); two side by side, [N, 2 D]: "cls_avg" class
-            token and mean (the classifier of DINOv2), "cls_reg" class token and first register (DeiT, distilled).
+            their mean after `norm`, "map" one query's attention over them after `norm` (SigLIP). Two side by side,
+            [N, 2 D]: "cls_avg" class token and mean (DINOv2's classifier), "cls_reg" class token and first register
+            (DeiT, distilled).
         epsilon: of every LayerNorm.
         act: of the MLPs: "gelu", "quick_gelu" (OpenAI's CLIP) or "gelu_tanh" (SigLIP).
         pre_norm: a LayerNorm `norm_pre` before the first block (CLIP).
@@ -51,8 +52,8 @@ class VisionTransformer(nn.Layer):
         if pool in _OF_CLASS and not class_token:
             raise ValueError(f"pool {pool!r} needs the class token: class_token: True, or another pool")
         if registers < (pool == "cls_reg"):
-            raise ValueError(f"registers {registers} is not allowed: give a number of tokens, 0 for none, and at least 1 "
-                             "for pool 'cls_reg'")
+            raise ValueError(f"registers {registers} is not allowed: give a number of tokens, 0 for none, and at least "
+                             "1 for pool 'cls_reg'")
         self.embed_dim, self.class_num, self.pool = embed_dim, class_num, pool
         self.num_heads, self.epsilon, self.act = num_heads, epsilon, act
         self.prefix_tokens = int(class_token) + registers

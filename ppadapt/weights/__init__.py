@@ -5,6 +5,7 @@
     report.raise_if_incomplete()
 """
 
+from .agree import check_agreement
 from .authors import as_tuned_file, infer_name, infer_tuning, split_tuned, to_authors
 from .checksum import check_finite, check_weights, digest, verify
 from .convert import Converted, is_tuned, to_ours
@@ -22,8 +23,8 @@ from .tuned_file import KEY, load_adapter, read_manifest, save_adapter
 
 __all__ = [
     "KEY", "Comparison", "Converted", "Difference", "MismatchError", "RawCheckpoint", "Report",
-    "UnsafeCheckpointError", "WeightsError", "as_tuned_file", "check_finite", "check_weights", "compact", "compare",
-    "digest", "infer_name", "infer_tuning", "is_tuned", "load_adapter", "load_weights", "match", "read_file",
-    "read_manifest", "reading_once", "resize_pos_embed", "save_adapter", "save_pdparams", "save_safetensors",
-    "split_tuned", "to_authors", "to_ours", "verify", "write_torch",
+    "UnsafeCheckpointError", "WeightsError", "as_tuned_file", "check_agreement", "check_finite", "check_weights",
+    "compact", "compare", "digest", "infer_name", "infer_tuning", "is_tuned", "load_adapter", "load_weights",
+    "match", "read_file", "read_manifest", "reading_once", "resize_pos_embed", "save_adapter", "save_pdparams",
+    "save_safetensors", "split_tuned", "to_authors", "to_ours", "verify", "write_torch",
 ]

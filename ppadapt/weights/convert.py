@@ -22,7 +22,7 @@ from .locate import locate
 from .names import by_reason, compact
 from .raw import RawCheckpoint
 from .settings import Settings
-from .soundness import check_shapes
+from .widths import check_shapes
 
 BLOCK_LAYERS = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
 _TUNED = re.compile("|".join(rule.pattern for rule in TUNED))
@@ -32,11 +32,11 @@ _TUNED = re.compile("|".join(rule.pattern for rule in TUNED))
 class Converted:
     """Tensors under our names, Linear weights [in, out]; arrays may be read-only views of the file.
 
-    `mapped`: file's name -> ours. `dropped`: file's name -> reason. `unexpected`: file's name -> why our networks
-    have nothing for it. `missing`: our names that a ViT of this depth has and the file lacks; heads and final norms
-    do not count, so a headless MAE encoder is complete. `folds`: what was folded, in words. `facts`: what the network
-    is that the weights are of; `arch` is their values. `prefix`: what stood before every name. `refused`: what the
-    settings beside the file say that our networks do not compute.
+    `mapped`: file's name -> ours. `dropped`: file's name -> reason. `unexpected`: file's names that our networks have
+    nothing for, `reasons`: why, where that is known. `missing`: our names that a ViT of this depth has and the file
+    lacks; heads and final norms do not count, so a headless MAE encoder is complete. `folds`: what was folded, in
+    words. `facts`: what the network is that the weights are of; `arch` is their values. `prefix`: what stood before
+    every name. `refused`: what the settings beside the file say that our networks do not compute.
     """
 
     tensors: dict[str, np.ndarray]
@@ -45,7 +45,8 @@ class Converted:
     prefix: str = ""
     mapped: dict[str, str] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
-    unexpected: dict[str, str] = field(default_factory=dict)
+    unexpected: list[str] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     folds: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -64,17 +65,18 @@ class Converted:
         return not self.unexpected and not self.missing and not self.refused
 
     def raise_if_incomplete(self) -> None:
-        """Raises WeightsError naming what the file has and our networks do not compute, what it lacks, what is no weight.
+        """Raises WeightsError naming what our networks do not compute, what the file lacks, and what is no weight.
 
         The converter and loading both ask this, so that what one refuses the other does not let pass.
         """
-        faults = [*by_reason(self.unexpected), *self.refused]
+        unknown = "our networks have nothing of such a name"
+        faults = [*by_reason({name: self.reasons.get(name, unknown) for name in self.unexpected}), *self.refused]
         if self.missing:
             faults.append(f"it lacks {len(self.missing)} tensors: {compact(self.missing)}")
         if faults:
             raise WeightsError(f"{self.path} ({self.layout}) is not a network that ours computes: {'; '.join(faults)}. "
-                               "Without that it would be another network, so nothing was taken. Give the file of a plain "
-                               "ViT, or add the network and its converter to ppadapt.catalogue.NETWORKS")
+                               "Without that it would be another network, so nothing was taken. Give the file of a "
+                               "plain ViT, or add the network and its converter to ppadapt.catalogue.NETWORKS")
         check_weights(self.tensors, self.path)
 
     def notes(self) -> list[str]:
@@ -140,7 +142,9 @@ def _take(done: Converted, layout: Layout, arrays: Mapping[str, np.ndarray], nam
         found = layout.rule_of(name)
         refused = reason_of(name, layout.refused)
         if found is None or refused:
-            done.unexpected[names[name]] = refused or "nothing of our networks has this name"
+            done.unexpected.append(names[name])
+            if refused:
+                done.reasons[names[name]] = refused
             continue
         rule, target = found
         fused = parts.get(target)

@@ -23,6 +23,7 @@ class Report:
     `new`: declared new by the caller, so left as initialised: absent from the file, of another shape in it
     (then listed in `not_taken`, as are the file's tensors of such names that the network lacks).
     `dropped`: what the converter left out of the file's tensors, name -> reason; `skipped`: what was not read at all.
+    `notes`: what the converter found, folded and assumed. `fitting`: the `Arch:` line of a network that the file is of.
     `digest`: of the tensors as they go into the network.
     """
 
@@ -36,6 +37,8 @@ class Report:
     not_taken: list[str] = field(default_factory=list)
     dropped: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    fitting: str = ""
     digest: str = ""
 
     def __str__(self) -> str:
@@ -47,6 +50,7 @@ class Report:
         for title, names in groups.items():
             if names:
                 rows.append(f"  {title} {len(names)}: {compact(names)}")
+        rows += [f"  {line}" for line in self.notes]
         rows += [f"  dropped {line}" for line in by_reason(self.dropped)]
         rows += [f"  not read {line}" for line in by_reason(self.skipped)]
         return "\n".join(rows)
@@ -61,10 +65,10 @@ class Report:
         if self.unexpected:
             faults.append(f"has {compact(self.unexpected)}, which the network does not")
         if faults:
+            fitting = f": {self.fitting}" if self.fitting else " (depth, width, patch, pooling)"
             raise WeightsError(f"{self.file or 'the weights'} does not fit the network: it "
-                               f"{'; it '.join(faults)}. Choose the network (depth, width, patch, pooling) "
-                               "that the file is of, or declare as new what is to start from its "
-                               "initialisation")
+                               f"{'; it '.join(faults)}. Choose the network that the file is of{fitting}; or declare "
+                               "as new what is to start from its initialisation")
 
 
 def _shapes(rows: Sequence[tuple[str, Shape, Shape]]) -> list[str]:

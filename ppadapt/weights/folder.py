@@ -30,8 +30,8 @@ def weight_file(path: Path) -> Path:
         if (path / name).is_file():
             return path / name
     if any((path / name).is_file() for name in ADAPTER):
-        raise WeightsError(f"{path} is a folder of peft, with an adapter and no network: give the network as the weights "
-                           "and make a tuned file of the adapter with tools/convert_weights.py --base")
+        raise WeightsError(f"{path} is a folder of peft, with an adapter and no network: give the network as the "
+                           "weights, and make a tuned file of the adapter with tools/convert_weights.py --base")
     held = sorted(entry.name for entry in path.iterdir())
     raise WeightsError(f"{path} is a folder without weights: it holds {', '.join(held[:8]) or 'nothing'}; looked for "
                        f"were {', '.join((*WEIGHTS, *INDICES))}. Give the weight file itself")
@@ -65,8 +65,8 @@ def _sharded(index: Path) -> RawCheckpoint:
         whole.tensors.update(part.tensors)
     missing = [n for n in parts if whole is None or n not in whole.tensors]
     if whole is None or missing:
-        raise WeightsError(f"{index} says {len(missing)} tensors that its files lack: {', '.join(missing[:3])}. Get the "
-                           "folder again")
+        raise WeightsError(f"{index} says {len(missing)} tensors that its files lack: {', '.join(missing[:3])}. Get "
+                           "the folder again")
     return whole
 
 
@@ -80,8 +80,8 @@ def _parts(index: Path) -> dict[str, str]:
             tree = None
     parts = tree.get("weight_map") if isinstance(tree, dict) else None
     if not isinstance(parts, dict) or not all(isinstance(name, str) for name in parts.values()):
-        raise WeightsError(f"{index} is not an index of weights: a JSON object with a weight_map was expected. Get it "
-                           "again")
+        raise WeightsError(f"{index} is not an index of weights: a JSON object with a weight_map was expected. Get "
+                           "it again")
     for name in dict.fromkeys(parts.values()):
         if name != Path(name).name or name in ("", ".", ".."):
             raise WeightsError(f"{index} names the file {name!r}, which is not beside it; only files of its own folder "

@@ -22,7 +22,7 @@ def locate(raw: RawCheckpoint, key: str | None = None) -> tuple[str, Layout]:
 
     Raises:
         WeightsError: when nothing in the file is of a ViT, when several networks are and `key` does not choose one,
-            or when `key` is not there; the networks that are there are listed.
+            or when `key` is not there; those that are there are listed.
     """
     names = list(raw.tensors)
     found = _networks(names, raw)
@@ -33,8 +33,8 @@ def locate(raw: RawCheckpoint, key: str | None = None) -> tuple[str, Layout]:
         found = chosen
     if len(found) > 1:
         raise WeightsError(f"{raw.path} holds {len(found)} networks: {_listed(found, names)}. Say which: --key "
-                           f"{_bare(next(iter(found))) or '...'}, in a config Arch.pretrained_key (an EMA or teacher is "
-                           "another network than the plain one or the student, and trainers differ in which they use)")
+                           f"{_bare(next(iter(found))) or '...'}, in a config Arch.pretrained_key (an EMA or teacher "
+                           "is another network than the plain one or the student, and trainers differ in their use)")
     if found:
         return next(iter(found.items()))
     prefix = shared_prefix(names)

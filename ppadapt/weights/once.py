@@ -28,7 +28,7 @@ def reading_once() -> Iterator[None]:
 
 
 def read_file(path: str | os.PathLike) -> RawCheckpoint:
-    """The tensors of weights under their own names: a file, a folder of `save_pretrained`, or an index of several files.
+    """The tensors of weights under their own names: a file, a folder of `save_pretrained`, or an index of files.
 
     Raises WeightsError, UnsafeCheckpointError.
     """

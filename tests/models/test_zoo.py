@@ -140,6 +140,7 @@ def test_a_converted_checkpoint_goes_into_a_network_of_paddleclas(tmp_path):
 def test_a_bias_that_the_network_would_lose_is_refused(tmp_path):
     """PaddleClas's MAE has none in the patch convolution unless asked; MAE's authors publish one."""
     ours = ppadapt.network("vit_base_patch16", **TINY)
+    ours.patch_embed.proj.bias.set_value(np.linspace(-1, 1, ours.embed_dim, dtype="float32"))
     path = tmp_path / "mae.pdparams"
     save_pdparams(path, {n: p.numpy() for n, p in ours.named_parameters()})
     with pytest.raises(WeightsError, match="has patch_embed.proj.bias, which the network does not"):

@@ -172,8 +172,8 @@ def test_runs_of_one_comparison_read_the_weights_once_and_equal_separate_runs(sm
     weights.save_pdparams(file, {name: p.numpy() for name, p in network.named_parameters()})
     pretrained = [f"Arch.pretrained={file}"]
     reads = []
-    read = weights.once.files.read_file
-    monkeypatch.setattr(weights.once.files, "read_file", lambda path: reads.append(path) or read(path))
+    read = weights.once.folder.any_file.read_file
+    monkeypatch.setattr(weights.once.folder.any_file, "read_file", lambda path: reads.append(path) or read(path))
     rows = compare.compare(small, ["full", "linear"], [0, 1], tmp_path / "out", pretrained)
     assert len(reads) == 1
     alone = [experiment.train(config.load(small.with_name(f"tiny_{name}.yaml"), [

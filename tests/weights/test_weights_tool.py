@@ -135,13 +135,13 @@ def test_unaccounted_names_exit_with_1_and_write_nothing(golden_dir, tmp_path, c
     target = tmp_path / "a.pdparams"
     for change in ("add", "remove"):
         if change == "add":
-            broken = dict(tensors, **{"blocks.0.ls1.gamma": np.ones(64, "f4")})
+            broken = dict(tensors, **{"blocks.0.attn.q_norm.weight": np.ones(16, "f4")})
         else:
             broken = {name: array for name, array in tensors.items() if name != "blocks.2.mlp.fc2.bias"}
         write_torch(str(tmp_path / "x.pth"), broken)
         assert run("--input", tmp_path / "x.pth", "--output", target) == 1
         out, err = capsys.readouterr()
-        assert ("blocks.0.ls1.gamma" if change == "add" else "blocks.2.mlp.fc2.bias") in out
+        assert ("q_norm" if change == "add" else "blocks.2.mlp.fc2.bias") in out
         assert "nothing was written" in err and not target.exists()
 
 

@@ -398,7 +398,8 @@ def main() -> None:
     sizes = {name: write(name) for name in chosen}
     for name, size in sizes.items():
         print(f"{name:32} {size / 1000:7.1f} kB")
-    print(f"{'all of tests/golden':32} {sum(f.stat().st_size for f in OUT.parent.rglob('*') if f.is_file()) / 1e6:7.2f} MB")
+    whole = sum(file.stat().st_size for file in OUT.parent.rglob("*") if file.is_file())
+    print(f"{'all of tests/golden':32} {whole / 1e6:7.2f} MB")
 
 
 if __name__ == "__main__":

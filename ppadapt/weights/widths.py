@@ -21,7 +21,7 @@ def check_shapes(tensors: Mapping[str, np.ndarray], path: str) -> None:
         return
     width = norm.shape[0]
     for name, array in tensors.items():
-        found = re.fullmatch(r"(blocks\.\d+)\.(norm1|attn\.qkv|attn\.proj|norm2|mlp\.fc1|mlp\.fc2)\.(weight|bias)", name)
+        found = re.fullmatch(rf"(blocks\.\d+)\.({'|'.join(map(re.escape, _BLOCK))})\.(weight|bias)", name)
         if not found:
             continue
         block, layer, kind = found.groups()

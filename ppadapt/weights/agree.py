@@ -1,0 +1,42 @@
+"""Whether a network computes what its weights were made for: facts that no shape shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from typing import Any, Optional
+
+from .errors import WeightsError
+from .facts import SHAPES, Facts
+
+
+def check_agreement(facts: Facts, computes: Mapping[str, Any], given: Optional[Collection[str]], path: str,
+                    key: Optional[str] = None) -> None:
+    """Compare what the network computes (option -> value) with what the weights are of.
+
+    What the file or its library tells has to agree. What is only assumed has to agree too, unless the option is one of
+    those `given` by hand; what neither tells has to be given. `given` None: all of them are.
+
+    Raises:
+        WeightsError: naming both sides, with the `Arch:` line of a network that agrees.
+    """
+    faults = []
+    for option, value in computes.items():
+        by_hand = given is None or option in given
+        wanted = facts.values.get(option)
+        if option in facts.told and facts.told[option] != SHAPES and not _same(value, wanted):
+            faults.append(f"{option} is {wanted} ({facts.told[option]}) and the network has {value}")
+        elif option in facts.assumed and not by_hand and not _same(value, wanted):
+            faults.append(f"{option} is taken for {wanted} ({facts.assumed[option]}) and the network has {value}; if "
+                          f"that is right, say so: Arch.{option}: {value}")
+        elif option in facts.asked and not by_hand:
+            faults.append(f"Arch.{option} has to be given, for nothing in the file tells it: {facts.asked[option]}")
+    if faults:
+        raise WeightsError(f"{path} is of another network: {'; '.join(faults)}. A network that agrees: "
+                           f"{facts.arch_line(path, key)}")
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, (int, float)):
+        return math.isclose(one, other, rel_tol=1e-3)
+    return one == other
