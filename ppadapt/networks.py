@@ -61,7 +61,8 @@ def network_options(name: str) -> Optional[list[str]]:
     """The options that a network takes in a config beside its name; None for an unknown one."""
     if name not in NETWORKS:
         return None
-    return ["pretrained", "pretrained_key", "class_num", "head", "frozen_dtype", *options_of(NETWORKS[name].build, ("class_num",))]
+    return ["pretrained", "pretrained_key", "class_num", "head", "frozen_dtype",
+            *options_of(NETWORKS[name].build, ("class_num",))]
 
 
 def entry_of(name: str) -> Entry:

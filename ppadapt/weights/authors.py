@@ -85,7 +85,7 @@ def as_tuned_file(done: Converted) -> tuple[dict[str, np.ndarray], dict[str, Any
     if base:
         video = np.ndim(base.get("patch_embed.proj.weight")) == 5
         backbone["family"] = "ViT of videos" if video else "ViT"
-        backbone["options"] = {key: value for key, value in done.arch.items() if key != "class_num"}
+        backbone["options"] = {key: value for key, value in done.facts.sure().items() if key != "class_num"}
     head = None
     if any(name.startswith("head.") for name in tuned):
         head = "BatchNormLinear" if "head.0.running_mean" in tuned else "Linear"

@@ -43,6 +43,10 @@ class Facts:
     preprocess: dict[str, Any] = field(default_factory=dict)
     preprocess_from: str = ""
 
+    def sure(self) -> dict[str, Any]:
+        """The values that are told, without those that are only assumed."""
+        return {option: value for option, value in self.values.items() if option in self.told}
+
     def tell(self, option: str, value: Any, where: str) -> None:
         self.values[option], self.told[option] = value, where
         self.assumed.pop(option, None)
@@ -122,6 +126,8 @@ def facts_of(tensors: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]
         facts.ask("act", ACT)
         facts.assume("epsilon", 1e-5, "as CLIP's networks, which norm before the blocks")
     _heads(facts)
+    if layout.pool_by_norm and "norm.weight" in tensors:
+        facts.tell("pool", "cls", SHAPES)
     _pool(facts, tensors, any_name(arrays, r".*(?:dist_token|distillation_token)"))
     facts.preprocess = dict(settings.preprocess or layout.preprocess)
     facts.preprocess_from = settings.preprocess_name or (f"as most files of {layout.name}" if facts.preprocess else "")

@@ -66,6 +66,7 @@ class Layout:
         torch: whether Linear weights are [out, in]; None where the file's format has to say.
         told: facts that every file of it has: option of the network -> value.
         assumed: facts that nearly every one has.
+        pool_by_norm: a file with `norm` and without `fc_norm` pools the class token, always.
         signs: (pattern of a name anywhere in the file, facts) that it tells.
         asked: facts that differ between its files and no tensor shows: option -> the choices, in words.
         preprocess: mean and std of most of its files.
@@ -81,6 +82,7 @@ class Layout:
     torch: Optional[bool] = None
     told: Mapping[str, Any] = field(default_factory=dict)
     assumed: Mapping[str, Any] = field(default_factory=dict)
+    pool_by_norm: bool = False
     signs: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     asked: Mapping[str, str] = field(default_factory=dict)
     preprocess: Mapping[str, Any] = field(default_factory=dict)

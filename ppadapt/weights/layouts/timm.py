@@ -86,7 +86,7 @@ TIMM = Layout("timm", dropped=DROPPED, preprocess=IMAGENET, **_shared)
 MAE = Layout("mae", known_by=lambda names: any_name(names, r"decoder_.*"), preprocess=IMAGENET,
              dropped=((r"mask_token|decoder_.*", _DECODER), *DROPPED), **_shared)
 ADAPTFORMER = Layout("adaptformer", known_by=lambda names: any_name(names, _ADAPTFORMER) and not any_name(
-    names, r"head\.0\.weight"), dropped=((r"mask_token|decoder_.*", _DECODER), *DROPPED), **_shared)
+    names, r"head\.0\.weight"), dropped=((r"mask_token|decoder_.*", _DECODER), *DROPPED), pool_by_norm=True, **_shared)
 # facebookresearch/dinov2: its training files cut the blocks into chunks, `blocks.0.5.` is block 5.
 DINOV2 = Layout(
     "dinov2", known_by=lambda names: "mask_token" in names and any_name(names, r"blocks\.[\d.]+\.ls1\.gamma"),
