@@ -1,5 +1,6 @@
-"""Imports point one way: tools -> experiment, build -> the parts, which do not know each other."""
+"""Imports point one way: tools -> runs, serve -> build -> the parts, which do not know each other."""
 import ast
+import sys
 from pathlib import Path
 
 import paddle
@@ -64,15 +65,48 @@ def test_what_is_private_to_paddle_stands_in_one_file():
         assert not used or path.name == "paddle_compat.py", f"{path}: ask paddle_compat for {used}, Paddle's own"
 
 
+def outside(path):
+    """What a module imports from outside of the package, by the name that is installed; `import_module` too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module.split(".")[0]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "import_module",
+                                                                       "__import__"):
+            yield from (text.value.split(".")[0] for text in node.args[:1] if isinstance(text, ast.Constant))
+
+
+def test_imports_are_seen_however_they_are_written(tmp_path):
+    """`from paddle import nn` was not, where the text "import paddle" was looked for."""
+    file = tmp_path / "a.py"
+    for text in ("from paddle import nn", "from paddle.nn import functional as F", "import paddle.nn as nn",
+                 "def f():\n    import paddle", "import importlib\nimportlib.import_module('paddle.nn')"):
+        file.write_text(text + "\n", encoding="utf-8")
+        assert "paddle" in set(outside(file)), text
+
+
 def test_the_tools_and_the_package_need_no_torch():
     for path in [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "tools").glob("*.py")]:
-        roots = {alias.name.split(".")[0] for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-                 if isinstance(node, ast.Import) for alias in node.names}
-        roots |= {(node.module or "").split(".")[0] for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-                  if isinstance(node, ast.ImportFrom) and not node.level}
-        assert "torch" not in roots, path
+        assert "torch" not in set(outside(path)), path
+
+
+# Rooms that work without Paddle: the converter runs where it is not installed.
+WITHOUT_PADDLE = {"weights", "errors", "files", "limits", "options", "pickles", "ranges", "version"}
 
 
 def test_weights_are_numpy_only():
-    for path in (PACKAGE / "weights").rglob("*.py"):
-        assert "import paddle" not in path.read_text(encoding="utf-8"), path
+    for path in PACKAGE.rglob("*.py"):
+        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if room not in WITHOUT_PADDLE:
+            continue
+        assert set(imports(path)) <= WITHOUT_PADDLE, f"{path} imports {set(imports(path)) - WITHOUT_PADDLE}"
+        if sys.version_info >= (3, 10):
+            installed = set(outside(path)) - set(sys.stdlib_module_names) - {"__future__"}
+            assert installed <= {"numpy"}, f"{path} imports {installed}"
+
+
+def test_paddleclas_is_imported_in_one_place():
+    for path in PACKAGE.rglob("*.py"):
+        if path != PACKAGE / "models" / "paddleclas" / "zoo.py":
+            assert not set(outside(path)) & {"paddleclas", "ppcls"}, path

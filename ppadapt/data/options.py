@@ -1,4 +1,4 @@
-"""Checking the options that a config gives an operator."""
+"""The options of operators: what a config gives, and what an operator makes of them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .errors import DataError, choose
+from ..errors import ConfigError
+from ..options import construct
+from .errors import DataError
 
 
 def number(value: float | str, what: str) -> float:
@@ -55,21 +57,12 @@ def build_op(entry: dict | str, table: dict[str, type], family: str) -> object:
     if not isinstance(entry, dict) or len(entry) != 1:
         raise DataError(f"{family} {entry!r} is not one operator: write '- Name: {{option: value}}'.")
     (name, options), = entry.items()
-    if name not in table:
-        raise DataError(choose(family, name, table))
     if not isinstance(options or {}, dict):
         raise DataError(f"{name}: {options!r} is not a table of options: write '{name}: {{option: value}}'.")
-    signature = inspect.signature(table[name])
-    known = [p.name for p in signature.parameters.values()
-             if p.kind is p.POSITIONAL_OR_KEYWORD]
-    free = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-    for option in options or {}:
-        if option not in known and not free:
-            raise DataError(choose(f"Option of {name}", option, known))
-    for option in known:
-        if signature.parameters[option].default is inspect.Parameter.empty and option not in (options or {}):
-            raise DataError(f"{name} needs {option}: add it to its options ({', '.join(known)}).")
-    return table[name](**(options or {}))
+    try:
+        return construct(table, {"name": name, **(options or {})}, family)
+    except ConfigError as error:
+        raise DataError(str(error)) from None
 
 
 def described(op: object, given: dict | None) -> dict:

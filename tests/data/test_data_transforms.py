@@ -195,10 +195,10 @@ def test_augmentations_keep_the_shape_vary_and_repeat(op):
 
 @pytest.mark.parametrize(("ops", "message"), [
     ([{"RandFlip": None}], "'RandFlip' is unknown. Did you mean 'RandFlipImage'.*Choose from: DecodeImage"),
-    ([{"RandFlipImage": {"flip": 1}}], "Option of RandFlipImage 'flip' is unknown. Did you mean 'flip_code'"),
+    ([{"RandFlipImage": {"flip": 1}}], "Transform .RandFlipImage.: 'flip' is unknown. Did you mean 'flip_code'"),
     ([{"RandFlipImage": {"flip_code": 2}}], "flip_code is 2: give 1 "),
-    ([{"CropImage": None}], "CropImage needs size"),
-    ([{"CropImage": {"size": "224"}}], "CropImage.size is '224': give a positive whole number"),
+    ([{"CropImage": None}], "Transform .CropImage. needs a value for: size"),
+    ([{"CropImage": {"size": "224"}}], "CropImage., size is '224' .str.: it must be int or list"),
     ([{"CropImage": 224}], "CropImage: 224 is not a table of options"),
     ([{"A": None, "B": None}], "is not one operator"),
     ({"CropImage": {"size": 3}}, "transform_ops is .* give a list"),
