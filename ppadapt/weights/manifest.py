@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import printable
+from ..errors import brief, printable
 from .errors import WeightsError
 
 FORMAT_VERSION = 2
@@ -72,7 +72,10 @@ class Difference:
 
     def __str__(self) -> str:
         name = self.what.partition(".")[2]
-        return f"{name + ': ' if name else ''}{_brief(self.file)} in the file, {_brief(self.wanted)} here"
+        theirs, ours = _brief(self.file), _brief(self.wanted)
+        if theirs == ours:  # 4 and '4'
+            theirs, ours = brief(self.file), brief(self.wanted)
+        return f"{name + ': ' if name else ''}{theirs} in the file, {ours} here"
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from .checksum import check_finite, digest, verify
+from .checksum import check_weights, digest, verify
 from .errors import WeightsError
 from .formats import safetensors_file
 from .formats.any_file import read_file
@@ -44,7 +44,7 @@ def load_adapter(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[s
     """
     raw, manifest = _open(path)
     verify(raw.tensors, manifest.get("digest"), path)
-    check_finite(raw.tensors, path)
+    check_weights(raw.tensors, path)
     return {name: np.array(array) for name, array in raw.tensors.items()}, manifest
 
 
@@ -76,7 +76,7 @@ def read_into_memory(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], di
     data = np.fromfile(path, np.uint8)
     raw = safetensors_file.parse(data, os.fspath(path))
     manifest = parse_manifest(raw.extras.get(KEY, ""), path)
-    check_finite(raw.tensors, path)
+    check_weights(raw.tensors, path)
 
     def check() -> None:
         if not safetensors_file.verify(data, os.fspath(path)):
