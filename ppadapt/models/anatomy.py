@@ -85,7 +85,12 @@ class Anatomy:
 
     def block_list(self, network: nn.Layer) -> list[nn.Layer]:
         """The blocks in order. Raises UserError with the path when the network has none there."""
-        return [block for blocks in find_all(network, self.blocks) for block in blocks.children()]
+        return [block for _, block in self.named_blocks(network)]
+
+    def named_blocks(self, network: nn.Layer) -> list[tuple[str, nn.Layer]]:
+        """The blocks in order, with their paths seen from the network. Raises UserError as `block_list` does."""
+        return [(f"{path}.{name}", block) for path, blocks in find_all(network, self.blocks)
+                for name, block in blocks.named_children()]
 
     def width(self, block: nn.Layer) -> int:
         """Channels D of the residual stream in a block."""
@@ -146,13 +151,18 @@ class Anatomy:
 VIT = Anatomy()
 
 
-def find_all(layer: nn.Layer, pattern: str) -> list[nn.Layer]:
-    """The sublayers at a dotted path that may have `*` in its names. Raises UserError where there is none."""
-    found = [layer]
+def find_all(layer: nn.Layer, pattern: str) -> list[tuple[str, nn.Layer]]:
+    """The sublayers at a dotted path that may have `*` in its names, with the path of each.
+
+    Raises:
+        UserError: where there is none.
+    """
+    found = [("", layer)]
     for step in pattern.split("."):
-        below = [child for one in found for name, child in one.named_children() if fnmatch.fnmatchcase(name, step)]
+        below = [(f"{path}.{name}".lstrip("."), child) for path, one in found
+                 for name, child in one.named_children() if fnmatch.fnmatchcase(name, step)]
         if not below:
-            raise _not_there(found[0], step, pattern)
+            raise _not_there(found[0][1], step, pattern)
         found = below
     return found
 

@@ -19,7 +19,7 @@ import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
-from ..models.anatomy import hooked
+from ..models.anatomy import find, hooked
 from ..models.layers import Attention, Block, Mlp
 from ..models.vit import VisionTransformer
 from ..tuning import Adaptation, Method, TuningError
@@ -35,8 +35,8 @@ def for_inference(adaptation: Adaptation) -> tuple[nn.Layer, list[str]]:
         done += [f"merged {' and '.join(merged)}"] if merged else []
     except TuningError:  # not all of its methods merge
         network = copy.deepcopy(adaptation.network)
+    folded = [fold_branch(network, path) for path, _ in adaptation.anatomy.named_blocks(network)]
     blocks = adaptation.anatomy.block_list(network)
-    folded = [fold_branch(block) for block in blocks]
     if any(folded):
         done.append(f"folded AdaptFormer's branch into the MLP of {sum(folded)} blocks")
     if type(network) is VisionTransformer and network.pool == "cls" and _plain(blocks[-1]):
@@ -48,15 +48,16 @@ def for_inference(adaptation: Adaptation) -> tuple[nn.Layer, list[str]]:
     return network, done
 
 
-def fold_branch(block: nn.Layer) -> bool:
-    """Put the block's AdaptFormer branch into its MLP, in place, and say whether that was possible."""
+def fold_branch(network: nn.Layer, path: str) -> bool:
+    """Put the AdaptFormer branch of the block at `path` into its MLP, in place; say whether that was possible."""
+    block = find(network, path)
     branch = getattr(block, "adaptmlp", None)
     if (branch is None or branch.sequential or branch.layernorm != "none" or not isinstance(block, Block)
             or type(block.mlp) is not Mlp
             or any(hooked(layer) for layer in (block.mlp, block.mlp.act, block.mlp.fc2, block.mlp.drop))):
         return False
     mlp = FoldedMlp(block)
-    remove_layer(block, "adaptmlp")
+    remove_layer(network, path, "adaptmlp")
     block.mlp, block.norm2 = mlp, nn.Identity()
     return True
 

@@ -22,7 +22,10 @@ from ..models.catalogue import anatomy_of
 from ..paddle_compat import RUNNING_STATISTICS, AnyBatchNorm, name_of
 from ..weights import digest
 from .frozen.layers import prepare_frozen, store_frozen
-from .method import Method, TuningError
+from .method import Method, TuningError, add_layer
+from .slots import Slots, slots_of
+
+TASK = ""  # what an adaptation puts into a network's slots
 
 
 class Adaptation:
@@ -37,9 +40,9 @@ class Adaptation:
     """
 
     def __init__(self, network: nn.Layer, methods: Sequence[Method], anatomy: Anatomy, trained: list[str],
-                 new: list[str]):
+                 new: list[str], added: list[tuple[str, str]]):
         self.network, self.methods, self.anatomy = network, list(methods), anatomy
-        self.trained, self.new = trained, new
+        self.trained, self.new, self.added = trained, new, added
         backbone = {n: p for n, p in network.named_parameters() if n not in set(new) and not anatomy.is_head(n)}
         self.backbone_digest = digest(_arrays(backbone))
 
@@ -117,6 +120,9 @@ class Adaptation:
         network = copy.deepcopy(self.network)
         for method in sorted(self.methods, key=lambda m: m.changes_inputs):
             method.merge(network, self.anatomy)
+        slots_of(network).close(network)
+        for owner, name in self.added:
+            delattr(find(network, owner) if owner else network, name)
         network.eval()
         return network
 
@@ -168,12 +174,13 @@ def attach(network: nn.Layer, *methods: Method, anatomy: Anatomy | None = None, 
     anatomy = anatomy_of(network) if anatomy is None else anatomy
     _check_fit(network, methods, anatomy)
     before = {n for n, _ in network.named_parameters()}
-    for method in methods:
-        method.attach(network, anatomy)
+    added_layers = [added for method in methods for added in method.adds(network, anatomy)]
+    for added in added_layers:
+        add_layer(find(network, added.owner) if added.owner else network, added.name, added.layer)
+    slots = Slots()
+    slots.put(network, TASK, [pair for added in added_layers for pair in added.placed])
+    slots.default = TASK
     added = {n for n, _ in network.named_parameters()} - before
-    unclaimed = [n for n in added if not any(m.trains(n) for m in methods)]
-    if unclaimed:
-        raise TuningError(f"nobody says whether these train: {_some(unclaimed)}")
     if head is not None:
         for path in (anatomy.head, *anatomy.head_twins):
             owner, _, name = path.rpartition(".")
@@ -182,18 +189,18 @@ def attach(network: nn.Layer, *methods: Method, anatomy: Anatomy | None = None, 
     patterns = tuple(also_train)
     trained = []
     statistics = {id(t) for t in running_statistics(network).values()}
+    chosen = {name for method in methods for name in method.trains(network, anatomy)} | added
     for name, parameter in network.named_parameters():
         if id(parameter) in statistics:
             continue
-        trains = (anatomy.answers(name) or any(m.trains(name) for m in methods)
-                  or any(fnmatch.fnmatchcase(name, p) for p in patterns))
+        trains = (anatomy.answers(name) or name in chosen or any(fnmatch.fnmatchcase(name, p) for p in patterns))
         parameter.stop_gradient = not trains
         if trains:
             trained.append(name)
     new = sorted(added) + ([n for n in trained if anatomy.is_head(n)] if head is not None else [])
     prepare_frozen(network, cheap and os.environ.get("PPADAPT_PLAIN") != "1")
     keep_small_apart()
-    adaptation = Adaptation(network, methods, anatomy, trained, new)
+    adaptation = Adaptation(network, methods, anatomy, trained, new, [(a.owner, a.name) for a in added_layers])
     adaptation.eval()
     return adaptation
 

@@ -5,8 +5,9 @@ import numpy as np
 import paddle
 from paddle import nn
 
-from ..paddle_compat import cast, hooks_of
-from .method import TuningError
+from ..models.anatomy import find
+from ..paddle_compat import cast
+from .slots import TuningError, slots_of
 
 
 def values(tensor: paddle.Tensor) -> np.ndarray:
@@ -38,13 +39,9 @@ def bias_of(layer: nn.Layer) -> np.ndarray | float:
     return 0.0 if layer.bias is None else values(layer.bias)
 
 
-def remove_layer(owner: nn.Layer, name: str) -> None:
-    """Undo `add_layer`: take off the layer and every hook below `owner` that is a method of it."""
-    layer = getattr(owner, name)
-    gone = {id(part) for part in layer.sublayers(include_self=True)}
-    delattr(owner, name)
-    for other in owner.sublayers(include_self=True):
-        # Paddle keeps the handle that removes a hook as a weak reference, which a deep copy does not follow.
-        for hooks in hooks_of(other):
-            for key in [k for k, hook in hooks.items() if id(getattr(hook, "__self__", None)) in gone]:
-                del hooks[key]
+def remove_layer(network: nn.Layer, owner: str, name: str) -> None:
+    """Take off the layer that a method added to the one at the path `owner`, and what it puts anywhere."""
+    holder = find(network, owner) if owner else network
+    layer = getattr(holder, name)
+    slots_of(network).drop_branches(network, layer.sublayers(include_self=True))
+    delattr(holder, name)

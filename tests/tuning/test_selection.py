@@ -67,8 +67,8 @@ def test_more_last_blocks_than_there_are():
 def test_blocks_are_chosen_by_index_or_slice(which, indices):
     network = random_vit()
     chosen = choose_blocks(network, VIT, which)
-    assert [i for i, _ in chosen] == indices
-    assert all(block is network.blocks[i] for i, block in chosen)
+    assert [i for i, _, _ in chosen] == indices
+    assert all(block is network.blocks[i] and path == f"blocks.{i}" for i, path, block in chosen)
 
 
 @pytest.mark.parametrize("which", ["last", [2], [-3], [], [0, 0], [0, -2], "2:", "a:", 1, [True], ["0"], None])

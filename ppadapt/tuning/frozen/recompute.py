@@ -10,7 +10,7 @@ from paddle import nn
 from ...models.anatomy import Anatomy
 from ...models.catalogue import anatomy_of
 from ...paddle_compat import recompute
-from ..method import TuningError
+from ..slots import TuningError, as_now
 
 
 def recompute_blocks(network: nn.Layer, anatomy: Anatomy | None = None) -> int:
@@ -53,5 +53,5 @@ class _Recomputed:
 
     def forward(self, x, *others, **named):  # some blocks are told the size of the grid, or a position bias
         if paddle.in_dynamic_mode() and paddle.is_grad_enabled() and not x.stop_gradient:
-            return recompute(self.run, x, *others, **named)
+            return recompute(as_now(self.run), x, *others, **named)
         return self.run(x, *others, **named)

@@ -7,12 +7,13 @@ trains from 1, Houlsby's start (near the identity), no LayerNorm. With x the res
 """
 from __future__ import annotations
 
-from typing import Union
+from typing import Iterator, Union
 
 from paddle import nn
 
 from ...models.anatomy import Anatomy
-from ..method import Method, add_layer, choose_blocks
+from ..method import Added, Method, choose_blocks
+from ..slots import After
 from .bottleneck import UNMERGEABLE, Bottleneck, check_bottleneck, houlsby_normal
 
 
@@ -35,12 +36,8 @@ class AdapterPlus(Method):
         check_bottleneck("AdapterPlus", bottleneck, drop_path)
         self.bottleneck, self.drop_path, self.blocks = bottleneck, drop_path, blocks
 
-    def attach(self, network: nn.Layer, anatomy: Anatomy) -> None:
-        for _, block in choose_blocks(network, anatomy, self.blocks):
-            adapter = Bottleneck(anatomy.width(block), self.bottleneck, houlsby_normal(), channel_scale=True,
+    def adds(self, network: nn.Layer, anatomy: Anatomy) -> Iterator[Added]:
+        for block in choose_blocks(network, anatomy, self.blocks):
+            adapter = Bottleneck(anatomy.width(block.layer), self.bottleneck, houlsby_normal(), channel_scale=True,
                                  drop_path=self.drop_path)
-            add_layer(block, "adapter_plus", adapter)
-            block.register_forward_post_hook(adapter.leave)
-
-    def trains(self, name: str) -> bool:
-        return ".adapter_plus." in name
+            yield Added(block.path, "adapter_plus", adapter, [(After(block.path), adapter)])

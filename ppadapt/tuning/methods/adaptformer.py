@@ -11,14 +11,14 @@ Figure 2 draws a LayerNorm on the parallel branch; the authors say that their co
 from __future__ import annotations
 
 import math
-import threading
-from typing import Union
+from typing import Iterator, Union
 
 from paddle import ParamAttr, nn
 from paddle.nn import functional as F
 
-from ...models.anatomy import Anatomy, find
-from ..method import Method, TuningError, add_layer, choose_blocks
+from ...models.anatomy import Anatomy
+from ..method import Added, Method, TuningError, choose_blocks
+from ..slots import Beside
 
 OPTIONS = ("parallel", "sequential")
 LAYERNORMS = ("none", "in", "out")
@@ -55,25 +55,17 @@ class AdaptFormer(Method):
         self.bottleneck, self.option, self.scale = bottleneck, option, scale
         self.layernorm, self.dropout, self.blocks = layernorm, dropout, blocks
 
-    def attach(self, network: nn.Layer, anatomy: Anatomy) -> None:
-        for _, block in choose_blocks(network, anatomy, self.blocks):
-            branch_in, branch_out = find(block, anatomy.branch_in), find(block, anatomy.branch_out)
-            add_layer(block, "adaptmlp", AdaptMLP(anatomy.width(block), self.bottleneck, self.scale, self.layernorm,
-                                                  self.dropout, sequential=self.option == "sequential"))
-            branch_in.register_forward_pre_hook(block.adaptmlp.enter)
-            branch_out.register_forward_post_hook(block.adaptmlp.leave)
-
-    def trains(self, name: str) -> bool:
-        return ".adaptmlp." in name
+    def adds(self, network: nn.Layer, anatomy: Anatomy) -> Iterator[Added]:
+        reads = "start" if self.option == "parallel" else "end"
+        for block in choose_blocks(network, anatomy, self.blocks):
+            branch = AdaptMLP(anatomy.width(block.layer), self.bottleneck, self.scale, self.layernorm, self.dropout,
+                              sequential=self.option == "sequential")
+            place = Beside(block.path, block.at(anatomy.branch_in), block.at(anatomy.branch_out), reads)
+            yield Added(block.path, "adaptmlp", branch, [(place, branch)])
 
 
 class AdaptMLP(nn.Layer):
-    """The branch s * up(dropout(relu(down(x)))): [N, L, D] -> [N, L, D], zero before the first step.
-
-    It joins its block by two hooks: `enter` sees the residual stream on its way into the MLP's norm, `leave`
-    adds the branch to what the MLP hands back. They are methods of the layer, so a deep copy of the network
-    gets hooks of its own.
-    """
+    """The branch s * up(dropout(relu(down(x)))): [N, L, D] -> [N, L, D], zero before the first step."""
 
     def __init__(self, dim: int, bottleneck: int, scale: Union[float, str], layernorm: str, dropout: float,
                  sequential: bool):
@@ -91,19 +83,9 @@ class AdaptMLP(nn.Layer):
             self.scale = self.create_parameter([1], default_initializer=nn.initializer.Constant(1.0))
         else:
             self.scale = float(scale)
-        self._stream = {}  # thread -> residual stream of the block it is in: servers run several threads
 
     def forward(self, x):
         if self.layernorm == "in":
             x = self.norm(x)
         x = self.up_proj(self.dropout(F.relu(self.down_proj(x)))) * self.scale
         return self.norm(x) if self.layernorm == "out" else x
-
-    def enter(self, layer, inputs):
-        self._stream[threading.get_ident()] = inputs[0]
-
-    def leave(self, layer, inputs, output):
-        stream = self._stream.pop(threading.get_ident(), None)
-        if stream is None:  # the attention's drop path, which may be the same layer
-            return None
-        return output + self(output if self.sequential else stream)

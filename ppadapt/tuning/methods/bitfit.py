@@ -17,11 +17,7 @@ class BitFit(Method):
     beside them is frozen. It has no options.
     """
 
-    def __init__(self):
-        self._skipped: frozenset[str] = frozenset()
-
-    def attach(self, network: nn.Layer, anatomy: Anatomy) -> None:
-        self._skipped = frozenset(f"{path}.bias" for path, layer in network.named_sublayers() if is_batch_norm(layer))
-
-    def trains(self, name: str) -> bool:
-        return name.endswith("bias") and name not in self._skipped  # also Swin v2's q_bias and v_bias
+    def trains(self, network: nn.Layer, anatomy: Anatomy) -> list[str]:
+        skipped = {f"{path}.bias" for path, layer in network.named_sublayers() if is_batch_norm(layer)}
+        return [name for name, _ in network.named_parameters()
+                if name.endswith("bias") and name not in skipped]  # also Swin v2's q_bias and v_bias

@@ -40,10 +40,6 @@ class Bottleneck(nn.Layer):
         x = self.drop_path(self.up_proj(F.gelu(self.down_proj(x))))
         return x * self.scale.astype(x.dtype) if self.channel_scale else x
 
-    def leave(self, layer, inputs, output):
-        """The hook: y + adapter(y) in the place of what a layer returns."""
-        return output + self(output)
-
 
 def houlsby_normal() -> nn.initializer.Initializer:
     """N(0, 0.01^2) cut at two standard deviations (Houlsby et al., section 3.6)."""

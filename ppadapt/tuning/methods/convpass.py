@@ -10,14 +10,15 @@ class token, prompts) is an image of one pixel to it. As in the authors' code, `
 """
 from __future__ import annotations
 
-from typing import Union
+from typing import Iterator, Union
 
 import paddle
 from paddle import ParamAttr, nn
 from paddle.nn import functional as F
 
-from ...models.anatomy import Anatomy, find
-from ..method import Method, TuningError, add_layer, choose_blocks
+from ...models.anatomy import Anatomy
+from ..method import Added, Method, TuningError, choose_blocks
+from ..slots import After
 
 CONVS = ("identity", "xavier")
 
@@ -49,16 +50,13 @@ class Convpass(Method):
         self.bottleneck, self.scale, self.conv = bottleneck, scale, conv
         self.dropout, self.blocks = dropout, blocks
 
-    def attach(self, network: nn.Layer, anatomy: Anatomy) -> None:
+    def adds(self, network: nn.Layer, anatomy: Anatomy) -> Iterator[Added]:
         grid = anatomy.grid(network)
-        for _, block in choose_blocks(network, anatomy, self.blocks):
+        for block in choose_blocks(network, anatomy, self.blocks):
             for name, path in (("convpass_attn", anatomy.attn), ("convpass_mlp", anatomy.mlp)):
-                bypass = Bypass(anatomy.width(block), self.bottleneck, grid, self.scale, self.conv, self.dropout)
-                add_layer(block, name, bypass)
-                find(block, path).register_forward_post_hook(bypass.leave)
-
-    def trains(self, name: str) -> bool:
-        return ".convpass_attn." in name or ".convpass_mlp." in name
+                bypass = Bypass(anatomy.width(block.layer), self.bottleneck, grid, self.scale, self.conv, self.dropout)
+                # What attention and MLP are given is what their norm returned.
+                yield Added(block.path, name, bypass, [(After(block.at(path), reads="input"), bypass)])
 
 
 class Bypass(nn.Layer):
@@ -95,10 +93,6 @@ class Bypass(nn.Layer):
         alone = F.linear(x[:, :others], self.conv.weight[:, :, 1, 1].t(), self.conv.bias)
         x = _quick_gelu(paddle.concat([alone.astype(patches.dtype), patches], axis=1))
         return self.up_proj(self.dropout(x)) * self.scale
-
-    def leave(self, layer, inputs, output):
-        """The hook after attention or MLP: `inputs` are what its norm returned."""
-        return output + self(inputs[0])
 
 
 def _quick_gelu(x):

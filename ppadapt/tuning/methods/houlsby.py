@@ -10,12 +10,13 @@ authors train the LayerNorms too; here, as in Steitz & Roth, they stay frozen (L
 """
 from __future__ import annotations
 
-from typing import Union
+from typing import Iterator, Union
 
 from paddle import nn
 
-from ...models.anatomy import Anatomy, find
-from ..method import Method, add_layer, choose_blocks
+from ...models.anatomy import Anatomy
+from ..method import Added, Method, choose_blocks
+from ..slots import After
 from .bottleneck import UNMERGEABLE, Bottleneck, check_bottleneck, houlsby_normal
 
 
@@ -37,12 +38,8 @@ class Houlsby(Method):
         check_bottleneck("Houlsby", bottleneck)
         self.bottleneck, self.blocks = bottleneck, blocks
 
-    def attach(self, network: nn.Layer, anatomy: Anatomy) -> None:
-        for _, block in choose_blocks(network, anatomy, self.blocks):
+    def adds(self, network: nn.Layer, anatomy: Anatomy) -> Iterator[Added]:
+        for block in choose_blocks(network, anatomy, self.blocks):
             for name, path in (("houlsby_attn", anatomy.attn), ("houlsby_mlp", anatomy.mlp)):
-                adapter = Bottleneck(anatomy.width(block), self.bottleneck, houlsby_normal())
-                add_layer(block, name, adapter)
-                find(block, path).register_forward_post_hook(adapter.leave)
-
-    def trains(self, name: str) -> bool:
-        return ".houlsby_attn." in name or ".houlsby_mlp." in name
+                adapter = Bottleneck(anatomy.width(block.layer), self.bottleneck, houlsby_normal())
+                yield Added(block.path, name, adapter, [(After(block.at(path)), adapter)])

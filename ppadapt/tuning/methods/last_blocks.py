@@ -22,16 +22,11 @@ class LastBlocks(Method):
         if count < 1:
             raise TuningError(f"LastBlocks count {count} is not allowed: give at least 1")
         self.count = count
-        self._prefixes: tuple[str, ...] = ()
 
-    def attach(self, network: nn.Layer, anatomy: Anatomy) -> None:
-        blocks = anatomy.block_list(network)
+    def trains(self, network: nn.Layer, anatomy: Anatomy) -> list[str]:
+        blocks = anatomy.named_blocks(network)
         if self.count > len(blocks):
             raise TuningError(f"LastBlocks count {self.count} is more than the {len(blocks)} blocks of this network: "
                               f"give 1 to {len(blocks)}, or use FullFineTuning")
-        chosen = {id(block) for block in blocks[-self.count:]}
-        self._prefixes = (*(f"{path}." for path, layer in network.named_sublayers() if id(layer) in chosen),
-                          *(f"{path}." for path, _ in anatomy.final_norms(network)))
-
-    def trains(self, name: str) -> bool:
-        return name.startswith(self._prefixes)
+        prefixes = tuple(f"{path}." for path, _ in (*blocks[-self.count:], *anatomy.final_norms(network)))
+        return [name for name, _ in network.named_parameters() if name.startswith(prefixes)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from paddle import nn
 
 from ...models.anatomy import Anatomy
-from ..method import Method, TuningError
+from ..method import Method
 
 
 class LayerNormTuning(Method):
@@ -18,14 +18,6 @@ class LayerNormTuning(Method):
         TuningError: by `attach`, for a network without a LayerNorm.
     """
 
-    def __init__(self):
-        self._names: frozenset[str] = frozenset()
-
-    def attach(self, network: nn.Layer, anatomy: Anatomy) -> None:
-        self._names = frozenset(f"{path}.{name}" for path, layer in network.named_sublayers()
-                                if isinstance(layer, nn.LayerNorm) for name, _ in layer.named_parameters())
-        if not self._names:
-            raise TuningError(f"{type(network).__name__} has no LayerNorm for LayerNormTuning to train")
-
-    def trains(self, name: str) -> bool:
-        return name in self._names
+    def trains(self, network: nn.Layer, anatomy: Anatomy) -> list[str]:
+        return [f"{path}.{name}" for path, layer in network.named_sublayers()
+                if isinstance(layer, nn.LayerNorm) for name, _ in layer.named_parameters()]

@@ -10,15 +10,15 @@ each chosen one has an A and a B of its own, added to its third of the output.
 from __future__ import annotations
 
 import math
-from typing import Optional, Union
+from typing import Iterator, Optional, Union
 
-import paddle
 from paddle import ParamAttr, nn
 
 from ...errors import choose
 from ...models.anatomy import Anatomy, Part, find
-from ..folding import fold_into, remove_layer, values
-from ..method import Method, TuningError, add_layer, choose_blocks
+from ..folding import fold_into, values
+from ..method import Added, Method, TuningError, choose_blocks
+from ..slots import PartOfOutput
 
 TARGETS = ("q", "k", "v", "proj", "fc1", "fc2")
 
@@ -51,29 +51,26 @@ class LoRA(Method):
         self.rank, self.alpha, self.targets = rank, float(rank if alpha is None else alpha), targets
         self.dropout, self.blocks = dropout, blocks
 
-    def attach(self, network: nn.Layer, anatomy: Anatomy) -> None:
-        for _, block in choose_blocks(network, anatomy, self.blocks):
-            updates = nn.LayerDict()
+    def adds(self, network: nn.Layer, anatomy: Anatomy) -> Iterator[Added]:
+        for block in choose_blocks(network, anatomy, self.blocks):
+            updates, placed = nn.LayerDict(), []
             for target in self.targets:
-                part, linear = _linear(block, anatomy, target)
-                updates[target] = LowRank(*linear.weight.shape, part, self.rank, self.alpha / self.rank, self.dropout)
-            add_layer(block, "lora", updates)
-            for target, update in updates.items():
-                _linear(block, anatomy, target)[1].register_forward_post_hook(update.leave)
-
-    def trains(self, name: str) -> bool:
-        return ".lora." in name
+                part, linear = _linear(block.layer, anatomy, target)
+                inputs, outputs = linear.weight.shape
+                updates[target] = LowRank(inputs, outputs // part.count, self.rank, self.alpha / self.rank,
+                                          self.dropout)
+                placed.append((PartOfOutput(block.at(part.path), part.index, part.count), updates[target]))
+            yield Added(block.path, "lora", updates, placed)
 
     def merge(self, network: nn.Layer, anatomy: Anatomy) -> None:
         """W + (alpha / rank) B A in the place of W."""
-        for _, block in choose_blocks(network, anatomy, self.blocks):
-            for target, update in block.lora.items():
-                part, linear = _linear(block, anatomy, target)
+        for block in choose_blocks(network, anatomy, self.blocks):
+            for target, update in block.layer.lora.items():
+                part, linear = _linear(block.layer, anatomy, target)
                 weight = values(linear.weight)
                 width = weight.shape[1] // part.count
                 weight[:, part.index * width:(part.index + 1) * width] += update.matrix()
                 fold_into(linear, weight)
-            remove_layer(block, "lora")
 
 
 def _linear(block: nn.Layer, anatomy: Anatomy, target: str) -> tuple[Part, nn.Linear]:
@@ -87,29 +84,20 @@ def _linear(block: nn.Layer, anatomy: Anatomy, target: str) -> tuple[Part, nn.Li
 
 
 class LowRank(nn.Layer):
-    """scale * B A x for one part of a Linear [in_features, out_features]: [..., in] -> [..., out / count]."""
+    """scale * B A x: [..., in_features] -> [..., out_features]."""
 
-    def __init__(self, in_features: int, out_features: int, part: Part, rank: int, scale: float, dropout: float):
+    def __init__(self, in_features: int, out_features: int, rank: int, scale: float, dropout: float):
         super().__init__()
-        self.part, self.scale = part, scale
+        self.scale = scale
         kaiming = nn.initializer.KaimingUniform(negative_slope=math.sqrt(5), nonlinearity="leaky_relu")
         zeros = nn.initializer.Constant(0.0)
         self.dropout = nn.Dropout(dropout)
         self.down_proj = nn.Linear(in_features, rank, ParamAttr(initializer=kaiming), bias_attr=False)
-        self.up_proj = nn.Linear(rank, out_features // part.count, ParamAttr(initializer=zeros), bias_attr=False)
+        self.up_proj = nn.Linear(rank, out_features, ParamAttr(initializer=zeros), bias_attr=False)
 
     def forward(self, x):
         return self.up_proj(self.down_proj(self.dropout(x))) * self.scale
 
-    def leave(self, layer, inputs, output):
-        """The hook: the update joins its part of what the Linear returns."""
-        update = self(inputs[0])
-        if self.part.count == 1:
-            return output + update
-        parts = paddle.split(output, self.part.count, axis=-1)
-        parts[self.part.index] = parts[self.part.index] + update
-        return paddle.concat(parts, axis=-1)
-
     def matrix(self):
-        """The update of the weight, [in, out / count], in float64."""
+        """The update of the weight, [in, out], in float64."""
         return self.scale * values(self.down_proj.weight) @ values(self.up_proj.weight)

@@ -9,12 +9,13 @@ The start is that of BERT's matrices, N(0, 0.02^2), as in Steitz & Roth's compar
 """
 from __future__ import annotations
 
-from typing import Union
+from typing import Iterator, Union
 
 from paddle import nn
 
 from ...models.anatomy import Anatomy
-from ..method import Method, add_layer, choose_blocks
+from ..method import Added, Method, choose_blocks
+from ..slots import After
 from .bottleneck import UNMERGEABLE, Bottleneck, check_bottleneck
 
 
@@ -36,11 +37,8 @@ class Pfeiffer(Method):
         check_bottleneck("Pfeiffer", bottleneck)
         self.bottleneck, self.blocks = bottleneck, blocks
 
-    def attach(self, network: nn.Layer, anatomy: Anatomy) -> None:
-        for _, block in choose_blocks(network, anatomy, self.blocks):
-            adapter = Bottleneck(anatomy.width(block), self.bottleneck, nn.initializer.Normal(std=0.02), layernorm=True)
-            add_layer(block, "pfeiffer", adapter)
-            block.register_forward_post_hook(adapter.leave)
-
-    def trains(self, name: str) -> bool:
-        return ".pfeiffer." in name
+    def adds(self, network: nn.Layer, anatomy: Anatomy) -> Iterator[Added]:
+        for block in choose_blocks(network, anatomy, self.blocks):
+            adapter = Bottleneck(anatomy.width(block.layer), self.bottleneck, nn.initializer.Normal(std=0.02),
+                                 layernorm=True)
+            yield Added(block.path, "pfeiffer", adapter, [(After(block.path), adapter)])

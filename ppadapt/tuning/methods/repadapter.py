@@ -17,8 +17,9 @@ import paddle
 from paddle import ParamAttr, nn
 
 from ...models.anatomy import Anatomy, find
-from ..folding import bias_of, fold_into, remove_layer, values
-from ..method import Method, TuningError, add_layer, choose_blocks
+from ..folding import bias_of, fold_into, values
+from ..method import Added, BlockAt, Method, TuningError, choose_blocks
+from ..slots import Before
 
 
 class RepAdapter(Method):
@@ -48,37 +49,31 @@ class RepAdapter(Method):
         self.bottleneck, self.groups, self.scale, self.mlp = bottleneck, groups, scale, mlp
         self.dropout, self.blocks = dropout, blocks
 
-    def attach(self, network: nn.Layer, anatomy: Anatomy) -> None:
+    def adds(self, network: nn.Layer, anatomy: Anatomy) -> Iterator[Added]:
         for block, name, linears in self._places(network, anatomy):
-            dim = anatomy.width(block)
+            dim = anatomy.width(block.layer)
             if dim % self.groups:
                 raise TuningError(f"RepAdapter groups {self.groups} do not divide the network's {dim} channels")
             adapter = LinearBottleneck(dim, self.bottleneck, self.groups, self.scale, self.dropout)
-            add_layer(block, name, adapter)
-            for linear in linears:
-                linear.register_forward_pre_hook(adapter.enter)
-
-    def trains(self, name: str) -> bool:
-        return ".repadapter_attn." in name or ".repadapter_mlp." in name
+            yield Added(block.path, name, adapter, [(Before(block.at(path)), adapter) for path in linears])
 
     def merge(self, network: nn.Layer, anatomy: Anatomy) -> None:
         """W f(x) + c = (W + s W U A) x + s W (U a + b) + c, written here with Paddle's [in, out] matrices."""
         for block, name, linears in self._places(network, anatomy):
-            adapter = getattr(block, name)
+            adapter = getattr(block.layer, name)
             up = adapter.dense_up()
             matrix = np.eye(len(up[0])) + self.scale * values(adapter.down_proj.weight) @ up
             shift = self.scale * (values(adapter.down_proj.bias) @ up + values(adapter.up_bias))
-            for linear in linears:
+            for linear in (find(block.layer, path) for path in linears):
                 weight = values(linear.weight)
                 fold_into(linear, matrix @ weight, shift @ weight + bias_of(linear))
-            remove_layer(block, name)
 
-    def _places(self, network: nn.Layer, anatomy: Anatomy) -> Iterator[tuple[nn.Layer, str, list[nn.Layer]]]:
+    def _places(self, network: nn.Layer, anatomy: Anatomy) -> Iterator[tuple[BlockAt, str, list[str]]]:
+        """Each adapter: its block, its name there, the paths in the block of the Linears that it stands before."""
         places = [("repadapter_attn", "qkv")] + [("repadapter_mlp", ("fc1",))] * self.mlp
-        for _, block in choose_blocks(network, anatomy, self.blocks):
+        for block in choose_blocks(network, anatomy, self.blocks):
             for name, targets in places:
-                paths = dict.fromkeys(anatomy.part(block, target).path for target in targets)
-                yield block, name, [find(block, path) for path in paths]
+                yield block, name, list(dict.fromkeys(anatomy.part(block.layer, target).path for target in targets))
 
 
 class LinearBottleneck(nn.Layer):
@@ -100,10 +95,6 @@ class LinearBottleneck(nn.Layer):
                  zip(paddle.split(hidden, self.groups, axis=-1), paddle.unbind(self.up_weight))]
         up = paddle.concat(parts, axis=-1)
         return x + (up + self.up_bias.astype(up.dtype)) * self.scale
-
-    def enter(self, layer, inputs):
-        """The hook in front of a Linear."""
-        return (self(inputs[0]), *inputs[1:])
 
     def dense_up(self) -> np.ndarray:
         """U as one matrix [bottleneck, D], in float64."""

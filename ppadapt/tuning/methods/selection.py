@@ -10,18 +10,12 @@ from ..method import Method
 class LinearProbe(Method):
     """Only the head trains; the features stay those of the pretrained network."""
 
-    def attach(self, network: nn.Layer, anatomy: Anatomy) -> None:
-        pass
-
-    def trains(self, name: str) -> bool:
-        return False
+    def trains(self, network: nn.Layer, anatomy: Anatomy) -> list[str]:
+        return [name for name, _ in network.named_parameters() if anatomy.answers(name)]
 
 
 class FullFineTuning(Method):
     """Every parameter trains: the costly rival, and training from scratch."""
 
-    def attach(self, network: nn.Layer, anatomy: Anatomy) -> None:
-        pass
-
-    def trains(self, name: str) -> bool:
-        return True
+    def trains(self, network: nn.Layer, anatomy: Anatomy) -> list[str]:
+        return [name for name, _ in network.named_parameters()]

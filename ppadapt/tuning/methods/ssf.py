@@ -17,9 +17,10 @@ from paddle import nn
 from paddle.autograd import PyLayer
 
 from ...models.anatomy import Anatomy, find
-from ..folding import bias_of, fold_into, remove_layer, values
+from ..folding import bias_of, fold_into, values
 from ..frozen.layers import quick_on_cpu, wants_gradient
-from ..method import Method, TuningError, add_layer
+from ..method import Added, Method, TuningError
+from ..slots import After
 
 
 class SSF(Method):
@@ -27,36 +28,34 @@ class SSF(Method):
 
     keeps_output = False
 
-    def attach(self, network: nn.Layer, anatomy: Anatomy) -> None:
-        for owner, operations in _operations(network, anatomy):
-            layers = nn.LayerDict({name: ScaleShift(operation) for name, operation in operations.items()})
-            add_layer(owner, "ssf", layers)
-            for name, operation in operations.items():
-                operation.register_forward_post_hook(layers[name].leave)
-
-    def trains(self, name: str) -> bool:
-        return name.startswith("ssf.") or ".ssf." in name
+    def adds(self, network: nn.Layer, anatomy: Anatomy) -> Iterator[Added]:
+        for owner, paths in _operations(network, anatomy):
+            layers = nn.LayerDict({path.replace(".", "_"): ScaleShift(find(network, _join(owner, path)))
+                                   for path in paths})
+            yield Added(owner, "ssf", layers, [(After(_join(owner, path), replaces=True), layer)
+                                               for path, layer in zip(paths, layers.values())])
 
     def merge(self, network: nn.Layer, anatomy: Anatomy) -> None:
         """gamma W and gamma b + beta in the place of W and b."""
-        for owner, operations in _operations(network, anatomy):
-            for name, operation in operations.items():
-                gamma, beta = values(owner.ssf[name].scale), values(owner.ssf[name].shift)
+        for owner, paths in _operations(network, anatomy):
+            layers = find(network, _join(owner, "ssf")).values()
+            for operation, layer in zip((find(network, _join(owner, path)) for path in paths), layers):
+                gamma, beta = values(layer.scale), values(layer.shift)
                 weight = values(operation.weight)
                 by_channel = gamma.reshape([-1] + [1] * (weight.ndim - 1)) if _is_conv(operation) else gamma
                 fold_into(operation, weight * by_channel, bias_of(operation) * gamma + beta)
-            remove_layer(owner, "ssf")
 
 
-def _operations(network: nn.Layer, anatomy: Anatomy) -> Iterator[tuple[nn.Layer, dict[str, nn.Layer]]]:
-    """Each layer that owns ScaleShifts, with the operations they follow."""
-    blocks = anatomy.block_list(network)
-    for block in blocks:
-        paths = [anatomy.norm1, anatomy.branch_in,
-                 *dict.fromkeys(anatomy.part(block, name).path for name in anatomy.linears)]
-        yield block, {path.replace(".", "_"): find(block, path) for path in paths}
-    outside = {anatomy.stem: find(network, anatomy.stem), **dict(anatomy.final_norms(network))}
-    yield network, {path.replace(".", "_"): layer for path, layer in outside.items()}
+def _operations(network: nn.Layer, anatomy: Anatomy) -> Iterator[tuple[str, list[str]]]:
+    """The path of each layer that owns ScaleShifts, with the paths in it of the operations they follow."""
+    for path, block in anatomy.named_blocks(network):
+        yield path, [anatomy.norm1, anatomy.branch_in,
+                     *dict.fromkeys(anatomy.part(block, name).path for name in anatomy.linears)]
+    yield "", [anatomy.stem, *(path for path, _ in anatomy.final_norms(network))]
+
+
+def _join(owner: str, path: str) -> str:
+    return f"{owner}.{path}" if owner else path
 
 
 def _is_conv(layer: nn.Layer) -> bool:
@@ -83,10 +82,6 @@ class ScaleShift(nn.Layer):
             return _ScaleShift.apply(x, *pair)
         return (x * self.scale.reshape(self.shape).astype(x.dtype)
                 + self.shift.reshape(self.shape).astype(x.dtype))
-
-    def leave(self, layer, inputs, output):
-        """The hook after the operation."""
-        return self(output)
 
 
 class _ScaleShift(PyLayer):

@@ -8,13 +8,14 @@ xavier-uniform.
 from __future__ import annotations
 
 import math
-from typing import Union
+from typing import Iterator, Union
 
 import paddle
 from paddle import nn
 
 from ...models.anatomy import Anatomy
-from ..method import Method, TuningError, add_layer, choose_blocks
+from ..method import Added, Method, TuningError, choose_blocks
+from ..slots import Tokens
 
 
 class VPT(Method):
@@ -39,37 +40,32 @@ class VPT(Method):
             raise TuningError("VPT blocks are for deep prompts: shallow ones go through the whole network")
         self.num_prompts, self.deep, self.blocks = num_prompts, deep, blocks
 
-    def attach(self, network: nn.Layer, anatomy: Anatomy) -> None:
-        chosen = [block for _, block in choose_blocks(network, anatomy, self.blocks)]
-        dim = anatomy.width(chosen[0])
+    def adds(self, network: nn.Layer, anatomy: Anatomy) -> Iterator[Added]:
+        chosen = choose_blocks(network, anatomy, self.blocks)
+        dim = anatomy.width(chosen[0].layer)
         # torch's xavier_uniform_ on [1, n, dim]: fan in n * dim, fan out dim.
         bound = math.sqrt(6 / ((self.num_prompts + 1) * dim))
         prompts = nn.ParameterList([
             paddle.create_parameter([1, self.num_prompts, dim], "float32",
                                     default_initializer=nn.initializer.Uniform(-bound, bound))
             for _ in (chosen if self.deep else chosen[:1])])
-        add_layer(network, "prompts", prompts)
         pairs = zip(chosen, chosen) if self.deep else [(chosen[0], chosen[-1])]
-        for i, (first, last) in enumerate(pairs):
-            slot = _Slot(prompts, i)
-            first.register_forward_pre_hook(slot.insert)
-            last.register_forward_post_hook(slot.remove)
-
-    def trains(self, name: str) -> bool:
-        return name.startswith("prompts.")
+        yield Added("", "prompts", prompts, [(Tokens(first.path, last.path), Prompt(tokens))
+                                             for (first, last), tokens in zip(pairs, prompts)])
 
 
-class _Slot:
-    """The hooks that put prompts [1, n, D] in front of the tokens [N, L, D] and take them out again."""
+class Prompt(nn.Layer):
+    """Trained tokens [1, n, D] for every sample: [N, L, D] -> [N, n, D]."""
 
-    def __init__(self, prompts: nn.ParameterList, index: int):
-        self.prompts, self.index = prompts, index
+    def __init__(self, tokens: paddle.Tensor):
+        super().__init__()
+        self.tokens = tokens
 
-    def insert(self, layer, inputs):
-        x = inputs[0]
+    @property
+    def count(self) -> int:
+        """n."""
+        return self.tokens.shape[1]
+
+    def forward(self, x):
         # Added to zeros rather than expanded: an exported network does not know the batch size here.
-        prompt = self.prompts[self.index].astype(x.dtype) + paddle.zeros_like(x[:, :1])
-        return (paddle.concat([prompt, x], axis=1), *inputs[1:])
-
-    def remove(self, layer, inputs, output):
-        return output[:, self.prompts[self.index].shape[1]:]
+        return self.tokens.astype(x.dtype) + paddle.zeros_like(x[:, :1])
