@@ -31,8 +31,7 @@ from __future__ import annotations
 import functools
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Callable, ClassVar, Iterable, Iterator, Optional, Sequence, Union
+from typing import Any, Callable, Iterable, Iterator, Optional, Sequence, Union
 
 import paddle
 from paddle import nn
@@ -48,15 +47,15 @@ class TuningError(UserError):
     """A method, option or tuned state that does not fit the network."""
 
 
-@dataclass(frozen=True)
 class Place:
-    """Somewhere in a network. `opens`, `closes`: the layers at whose input and output something happens; `within`: the
-    block whose call carries what is remembered in between; all empty where there is none.
+    """Somewhere in a network. Two of the same kind and fields are equal. Not to be changed.
+
+    Attributes:
+        opens, closes: the layers at whose input and output something happens, empty where there is none.
+        within: the block whose call carries what is remembered in between, or empty.
     """
 
-    opens: ClassVar[str] = ""
-    closes: ClassVar[str] = ""
-    within: ClassVar[str] = ""
+    opens = closes = within = ""
 
     def enter(self, branch: nn.Layer, x: paddle.Tensor) -> paddle.Tensor:
         """What the layer `opens` is given instead of x."""
@@ -66,22 +65,26 @@ class Place:
         """What the layer `closes` returns instead of y, x its input; None where this call of it is not meant."""
         raise NotImplementedError
 
+    def __eq__(self, other: Any) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
 
-@dataclass(frozen=True)
+    def __hash__(self) -> int:
+        return hash((type(self), *vars(self).values()))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+
 class Before(Place):
     """x -> branch(x) in the place of a layer's (first) input."""
 
-    layer: str
-
-    @property
-    def opens(self) -> str:
-        return self.layer
+    def __init__(self, layer: str):
+        self.opens = layer
 
     def enter(self, branch, x):
         return branch(x)
 
 
-@dataclass(frozen=True)
 class After(Place):
     """y -> y + branch(y) of what a layer returns.
 
@@ -90,30 +93,19 @@ class After(Place):
         replaces: what the branch returns takes the place of y.
     """
 
-    layer: str
-    reads: str = "output"
-    replaces: bool = False
-
-    @property
-    def closes(self) -> str:
-        return self.layer
+    def __init__(self, layer: str, reads: str = "output", replaces: bool = False):
+        self.closes, self.reads, self.replaces = layer, reads, replaces
 
     def leave(self, branch, x, y):
         value = branch(x if self.reads == "input" else y)
         return value if self.replaces else y + value
 
 
-@dataclass(frozen=True)
 class PartOfOutput(Place):
     """Part `index` of the `count` equal parts of what a Linear returns, side by side -> itself + branch(x)."""
 
-    layer: str
-    index: int = 0
-    count: int = 1
-
-    @property
-    def closes(self) -> str:
-        return self.layer
+    def __init__(self, layer: str, index: int = 0, count: int = 1):
+        self.closes, self.index, self.count = layer, index, count
 
     def leave(self, branch, x, y):
         update = branch(x)
@@ -124,7 +116,6 @@ class PartOfOutput(Place):
         return paddle.concat(parts, axis=-1)
 
 
-@dataclass(frozen=True)
 class Beside(Place):
     """y -> y + branch(x), y what `end` returns at its first call after `start` in a call of the block.
 
@@ -133,22 +124,8 @@ class Beside(Place):
         reads: "start", x is what `start` was given; or "end": y + branch(y).
     """
 
-    block: str
-    start: str
-    end: str
-    reads: str = "start"
-
-    @property
-    def opens(self) -> str:
-        return self.start
-
-    @property
-    def closes(self) -> str:
-        return self.end
-
-    @property
-    def within(self) -> str:
-        return self.block
+    def __init__(self, block: str, start: str, end: str, reads: str = "start"):
+        self.within, self.opens, self.closes, self.reads = block, start, end, reads
 
     def enter(self, branch, x):
         if _thread.calls:
@@ -162,20 +139,11 @@ class Beside(Place):
         return y + branch(start if self.reads == "start" else y)
 
 
-@dataclass(frozen=True)
 class Tokens(Place):
     """branch(x), tokens [N, n, D], in front of what `first` is given; n tokens off what `last` returns."""
 
-    first: str
-    last: str
-
-    @property
-    def opens(self) -> str:
-        return self.first
-
-    @property
-    def closes(self) -> str:
-        return self.last
+    def __init__(self, first: str, last: str):
+        self.opens, self.closes = first, last
 
     def enter(self, branch, x):
         return paddle.concat([branch(x), x], axis=1)
