@@ -14,8 +14,7 @@ ALLOWED = {
     "config": {"build"},  # asked, inside one function, what a name takes that was put in the place of another
     "tuning": {"models", "weights"},
     "networks": {"models", "weights"},
-    "manifests": {"config", "data", "models", "tasks", "tuning", "weights"},
-    "build": {"config", "data", "engine", "manifests", "models", "networks", "tasks", "tuning", "weights"},
+    "build": {"config", "data", "engine", "models", "networks", "tasks", "tuning", "weights"},
     "serve": {"build", "config", "data", "engine", "models", "tasks", "tuning"},
     "runs": {"build", "config", "data", "engine", "networks", "serve", "tasks", "tuning", "weights"},
     "errors": set(), "cpu": set(), "paddle_compat": set(), "version": set(), "files": {"errors"}, "log": {"errors"},

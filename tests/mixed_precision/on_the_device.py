@@ -27,7 +27,8 @@ EVERY_LEVEL = pytest.mark.parametrize("level", ["O1", "O2"])
 def device(monkeypatch):
     # Paddle keeps a list, by name, of the devices that have bfloat16.
     monkeypatch.setattr(sys.modules["paddle.amp.auto_cast"], "_is_custom_device_bfloat16_supported", lambda: True)
-    monkeypatch.setattr(build, "set_device", lambda name: paddle.set_device(DEVICE))
+    for module in (build, build.training):
+        monkeypatch.setattr(module, "set_device", lambda name: paddle.set_device(DEVICE))
     paddle.set_device(DEVICE)
 
 

@@ -149,7 +149,7 @@ def test_a_network_that_does_more_than_its_head_is_not_cached(tmp_path, monkeypa
         net.__class__ = Doubled
         return net, report
 
-    monkeypatch.setattr(build, "network", doubled)
+    monkeypatch.setattr(build.model, "network", doubled)
     results = experiment.train(plan(tmp_path, Global__epochs=1))
     assert "Doubled does more to an image than call its head" in log_of(results) and not results["cached_features"]
 

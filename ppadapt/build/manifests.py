@@ -8,14 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Mapping
 
-from . import weights
-from .config import Config
-from .data import describe_transforms
-from .errors import UserError
-from .log import LOGGER
-from .models.catalogue import NETWORKS
-from .tasks import Task, from_manifest
-from .tuning import METHODS, Adaptation
+from .. import weights
+from ..config import Config
+from ..data import describe_transforms
+from ..errors import UserError
+from ..log import LOGGER
+from ..models.catalogue import NETWORKS
+from ..tasks import Task, from_manifest
+from ..tuning import METHODS, Adaptation
 
 
 def manifest_of(config: Config, task: Task, adaptation: Adaptation, classes: list[str],

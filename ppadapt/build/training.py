@@ -1,0 +1,169 @@
+"""What a training run is made of, from all sections of a config."""
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any, Mapping, Optional
+
+from ..config import Config, Sampler
+from ..data import Loader
+from ..engine import checkpoint
+from ..engine.amp import Precision
+from ..engine.curves import Curves
+from ..engine.loop import Job
+from ..engine.optim import EMA, build_optimizer
+from ..engine.schedules import Schedule
+from ..errors import ConfigError, choose
+from ..files import remove_leftovers
+from ..log import LOGGER, setup
+from ..options import check_options
+from ..tasks import Task
+from ..tuning.frozen import features
+from ..tuning.frozen.recompute import recompute_blocks
+from .data import dataset, loader
+from .device import set_device
+from .model import TunedModel, tuned_model
+from .task import losses, metrics, task_of
+
+
+def job(config: Config, name: str = "run") -> tuple[Job, TunedModel]:
+    """Everything `engine.loop.run` needs, in a fresh folder output_dir/name/time."""
+    parts, built = _parts(config)
+    # Last, so that a mistake in the config leaves no empty folder behind.
+    g = config.Global
+    remove_leftovers(Path(g.output_dir), depth=2)
+    folder = checkpoint.fresh_folder(Path(g.output_dir) / name)
+    setup(folder / "train.log")
+    curves = Curves(folder / "vdl" if g.use_visualdl else None)
+    return Job(folder=folder, curves=curves, **parts), built
+
+
+def check(config: Config) -> None:
+    """Build all that training needs and let it go. Raises UserError for the mistakes that `job` would find."""
+    _parts(config)
+
+
+def _parts(config: Config) -> tuple[dict[str, Any], TunedModel]:
+    """The fields of a Job that need no folder, and the tuned model."""
+    g = config.Global
+    _check_plan(config)
+    set_device(g.device)
+    task = task_of(config)
+    resume = tuned = None
+    if g.checkpoints:
+        tuned, progress = checkpoint.find_progress(g.checkpoints)
+        resume = checkpoint.load_progress(progress)
+
+    train_loader, eval_loader = _loaders(config, task)
+    train_data = train_loader.dataset
+    eval_data = eval_loader.dataset if eval_loader else train_data
+
+    built = tuned_model(config, train_data.classes)
+    if tuned:
+        built.load(tuned)
+    if g.recompute:
+        _recompute(built)
+
+    schedule = _schedule(config, train_loader)
+    parameters = built.adaptation.parameters()
+    optimizer = _optimizer(config, parameters, schedule)
+    ema = None if config.EMA.decay is None else EMA(parameters, config.EMA.decay)
+    precision = Precision(**vars(config.AMP))
+    # From here on the loaders may give features in the place of images, to a network that is its head alone.
+    network, train_loader, eval_loader = _on_features(config, built, train_loader, eval_loader, precision)
+
+    what_learns = {"adaptation": network, "optimizer": optimizer, "schedule": schedule, "precision": precision,
+                   "ema": ema, "save": built.save}
+    what_is_asked = {
+        "task": task, "classes": built.classes,
+        "train_losses": losses(config, task, "Train", train_data),
+        "eval_losses": losses(config, task, "Eval", eval_data),
+        "train_metrics": metrics(config, task, "Train"), "eval_metrics": metrics(config, task, "Eval")}
+    how_long = {"epochs": g.epochs, "update_freq": g.update_freq, "print_batch_step": g.print_batch_step,
+                "eval_interval": g.eval_interval, "save_interval": g.save_interval, "early_stop": g.early_stop}
+    return {"train_loader": train_loader, "eval_loader": eval_loader, "seed": g.seed, "resume": resume,
+            **what_learns, **what_is_asked, **how_long}, built
+
+
+def _check_plan(config: Config) -> None:
+    """Raises ConfigError for settings of Global that do not go together."""
+    g = config.Global
+    if g.epochs == 0:
+        LOGGER.warning("Global.epochs is 0: nothing is trained and no model is saved")
+    if g.early_stop is not None and (g.early_stop < 1 or not (g.eval_during_train and g.eval_interval)):
+        raise ConfigError(f"Global.early_stop {g.early_stop} counts evaluations without a better score: give 1 or more "
+                          "with eval_during_train: True and an eval_interval of 1 or more; null never stops early")
+
+
+def _loaders(config: Config, task: Task) -> tuple[Loader, Optional[Loader]]:
+    """Batches to train on and to evaluate on; None where nothing is evaluated. Raises ConfigError for other classes."""
+    splits, g = config.DataLoader, config.Global
+    train_data = dataset(splits.Train, "train", g.seed)
+    eval_loader = loader(splits.Eval, "test", g.seed, task=task) if g.eval_during_train else None
+    if eval_loader and eval_loader.dataset.classes != train_data.classes:
+        raise ConfigError(f"DataLoader.Train has classes {_brief(train_data.classes)} and DataLoader.Eval "
+                          f"{_brief(eval_loader.dataset.classes)}: they must be the same")
+    return loader(splits.Train, "train", g.seed, train_data, task), eval_loader
+
+
+def _schedule(config: Config, train_loader: Loader) -> Schedule:
+    """Optimizer.lr, in steps of this data."""
+    given = config.Optimizer.get("lr") or {}
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"Optimizer.lr is {_brief(given)}: give a mapping, {{name: Constant, learning_rate: 0.1}}")
+    options = dict(given)
+    where = f"Optimizer.lr ({options['name']})" if "name" in options else "Optimizer.lr"
+    check_options(Schedule.__init__, options, where, hidden=("steps_per_epoch", "epochs", "batch_size"))
+    batches, update_freq = len(train_loader), config.Global.update_freq
+    steps_per_epoch = -(-batches // update_freq)  # rounded up: the last step may be of fewer batches
+    return Schedule(steps_per_epoch, config.Global.epochs, train_loader.batch_size * update_freq, **options)
+
+
+def _optimizer(config: Config, parameters: Mapping[str, Any], schedule: Schedule) -> Any:
+    options = {key: value for key, value in config.Optimizer.items() if key != "lr"}
+    check_options(build_optimizer, options, "Optimizer", hidden=("parameters", "schedule"))
+    return build_optimizer(parameters, schedule, **options)
+
+
+def _recompute(built: TunedModel) -> None:
+    network = built.adaptation.network
+    count, total = recompute_blocks(network), len(built.adaptation.anatomy.block_list(network))
+    if not count:
+        LOGGER.warning("Global.recompute has no effect: no block's input needs a gradient")
+        return
+    cost = "a half" if any(p.stop_gradient for p in network.parameters()) else "a third"
+    built.notes.append(f"Global.recompute: at most {count} of {total} blocks run forward twice and keep their input "
+                       f"only: a step takes up to {cost} as long again")
+
+
+def _on_features(config: Config, built: TunedModel, train_loader: Loader, eval_loader: Optional[Loader],
+                 precision: Precision) -> tuple:
+    """Adaptation and loaders, on cached features where Global.cache_features and what trains allow."""
+    asked = config.Global.cache_features
+    if asked not in ("auto", True, False):
+        raise ConfigError(choose("Global.cache_features", asked, ("auto", True, False)))
+    plain = {"Train": train_loader, **({"Eval": eval_loader} if eval_loader else {})}
+    head_only, why_not = (False, "") if asked is False else features.obstacle(built.adaptation, plain.values())
+    if asked is True and why_not:
+        raise ConfigError(f"Global.cache_features is True, but {why_not}")
+    if asked is False or why_not:
+        if head_only:
+            built.notes.append(f"features are not cached: {why_not}")
+        return built.adaptation, train_loader, eval_loader
+    ordered, transforms = {}, {}
+    for side, plain_loader in plain.items():
+        split = copy.deepcopy(getattr(config.DataLoader, side))
+        split.sampler = Sampler(batch_size=config.DataLoader.Eval.sampler.batch_size, shuffle=False)
+        ordered[side] = loader(split, "train" if side == "Train" else "test", config.Global.seed, plain_loader.dataset,
+                               built.task)
+        transforms[side] = split.dataset.get("transform_ops")
+    arch = {"name": config.Arch.name, "frozen_dtype": config.Arch.frozen_dtype, **config.Arch.options}
+    numbers = [precision.level] if precision.level == "O0" else [precision.level, precision.dtype]
+    cached = features.use(built.adaptation, plain, ordered, transforms, arch, precision.context, numbers,
+                          features.folder(config.Global.feature_cache))
+    return features.HeadOnly(built.adaptation), cached["Train"], cached.get("Eval")
+
+
+def _brief(value: Any, most: int = 160) -> str:
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]}..."
