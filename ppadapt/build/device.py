@@ -1,0 +1,22 @@
+"""Global.device."""
+from __future__ import annotations
+
+import paddle
+
+from ..errors import ConfigError, choose
+
+
+def set_device(device: str) -> str:
+    """Choose the device: auto, cpu, gpu, gpu:N. Raises ConfigError when this Paddle or machine has none."""
+    gpu = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
+    if device == "auto":
+        device = "gpu" if gpu else "cpu"
+    if device.partition(":")[0] not in ("cpu", "gpu"):
+        raise ConfigError(choose("Global.device", device, ("auto", "cpu", "gpu", "gpu:0")))
+    if device.startswith("gpu") and not gpu:
+        why = "finds no GPU" if paddle.is_compiled_with_cuda() else "is the CPU build (pip install paddlepaddle-gpu)"
+        raise ConfigError(f"Global.device is {device} and this Paddle {why}: use -o Global.device=cpu")
+    try:
+        return paddle.set_device(device)
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"Global.device {device}: {error}") from None

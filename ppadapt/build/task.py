@@ -1,0 +1,57 @@
+"""The sections Task, Loss and Metric: what is asked of a sample, and how answers are judged."""
+from __future__ import annotations
+
+import copy
+from typing import Mapping
+
+from ..config import Config
+from ..data import Dataset
+from ..errors import ConfigError
+from ..options import construct
+from ..tasks import TASKS, SingleLabel, Task
+
+
+def task_of(config: Config) -> Task:
+    """What is asked of a sample. Losses and metrics that the config does not name become the task's, in the config."""
+    task = construct(TASKS, {"name": SingleLabel.__name__, **config.Task}, "Task")
+    for section, default in ((config.Loss, task.default_losses), (config.Metric, task.default_metrics)):
+        for side in ("Train", "Eval"):
+            if getattr(section, side) is None:
+                setattr(section, side, copy.deepcopy(default))
+    return task
+
+
+def losses(config: Config, task: Task, side: str, data: Dataset) -> list:
+    """The losses of a side, "Train" or "Eval", ready for its data."""
+    built = entries(task, "losses", getattr(config.Loss, side), f"Loss.{side}")
+    if not built:
+        raise ConfigError(f"Loss.{side} is empty: name at least one of {', '.join(task.losses)}")
+    for loss in built:
+        loss.prepare(data.labels, data.classes)
+    return built
+
+
+def metrics(config: Config, task: Task, side: str) -> list:
+    """The metrics of a side; those of an evaluation include the task's own reports."""
+    built = entries(task, "metrics", getattr(config.Metric, side), f"Metric.{side}")
+    return built + (task.reports() if side == "Eval" else [])
+
+
+def entries(task: Task, family: str, given: list, where: str) -> list:
+    """Objects from PaddleClas's lists of one-entry mappings: [{CELoss: {weight: 1.0}}].
+
+    Args:
+        family: "losses" or "metrics" of the task.
+    """
+    choices, built = getattr(task, family), []
+    for i, entry in enumerate(given):
+        if not isinstance(entry, Mapping) or len(entry) != 1:
+            raise ConfigError(f"{where}.{i} is {entry!r}: it must be one name with its options, such as "
+                              f"{{{next(iter(choices))}: {{}}}}")
+        (name, options), = entry.items()
+        owner = next((kind for kind, other in TASKS.items() if name in getattr(other, family)), None)
+        if name not in choices and owner:
+            raise ConfigError(f"{where}.{i}: {name} belongs to Task {owner}, and Task.name is {type(task).__name__}: "
+                              f"choose from {', '.join(choices)}, or set Task.name: {owner}")
+        built.append(construct(choices, {"name": name, **(options or {})}, f"{where}.{i}"))
+    return built
