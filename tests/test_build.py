@@ -73,7 +73,7 @@ def test_a_tuned_file_of_vit_base_is_under_5_2_mb(tmp_path):
                                 head=ppadapt.heads.batchnorm_linear(768, 100))
     trained, total = adaptation.counts()
     assert trained == 12 * (2 * 768 * 64 + 64 + 768) + 76900 and trained / total < 0.02
-    weights.save_adapter(tmp_path / "a.safetensors", adaptation.state(), {})
+    weights.save_tuned(tmp_path / "a.safetensors", adaptation.state(), {})
     assert (tmp_path / "a.safetensors").stat().st_size < 5.2e6
 
 

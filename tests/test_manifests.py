@@ -166,8 +166,8 @@ def test_a_head_that_starts_anew_is_nothing_to_serve(tuned):
 
 @pytest.mark.parametrize("manifest", [{}, {"tuning": [{"name": "AdaptFormer"}]}, {"backbone": {"digest": "a" * 64}}])
 def test_a_file_that_does_not_say_what_it_is_of_is_refused(tuned, manifest):
-    from ppadapt.weights import load_adapter, save_adapter
+    from ppadapt.weights import load_tuned, save_tuned
 
-    save_adapter(tuned.with_name("other.safetensors"), load_adapter(tuned)[0], manifest)
+    save_tuned(tuned.with_name("other.safetensors"), load_tuned(tuned)[0], manifest)
     with pytest.raises(UserError, match="does not say its (tuning|backbone|tuning and backbone), which every"):
         build.tuned_model(plan(tuned.with_name("other.safetensors")), CLASSES)

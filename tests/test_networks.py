@@ -41,10 +41,8 @@ def nan(array):
 
 
 WRONG = {
-    "LayerScale, as DINOv2 has it": (lambda t: {**t, **{f"blocks.{i}.ls1.gamma": np.ones(16, "f4") for i in range(2)}},
-                                     "2 tensors that a ViT of this layout (paddle) does not compute with: "
-                                     "blocks.0-1.ls1.gamma"),
-    "register tokens": (lambda t: {**t, "register_tokens": np.ones([1, 4, 16], "f4")}, "register_tokens"),
+    "a gate that nothing here computes": (lambda t: {**t, **{f"blocks.{i}.attn.gate": np.ones(16, "f4")
+                                                             for i in range(2)}}, "blocks.0-1.attn.gate"),
     "norms of q and k": (lambda t: {**t, "blocks.0.attn.q_norm.weight": np.ones(8, "f4")},
                          "blocks.0.attn.q_norm.weight"),
     "a LoRA that is not merged": (lambda t: {**t, "blocks.1.attn.qkv.lora_A.weight": np.ones([2, 16], "f4")},
@@ -70,6 +68,11 @@ def test_what_the_converter_refuses_loading_refuses(tmp_path, capsys, tensors, w
     assert said in capsys.readouterr().err and not (tmp_path / "b.pdparams").exists()
 
 
+def test_what_the_converter_knows_and_the_network_lacks_is_refused(tmp_path, tensors):
+    with pytest.raises(WeightsError, match="has reg_token, which the network does not"):
+        load(tmp_path, {**tensors, "register_tokens": np.ones([1, 4, 16], "f4")})
+
+
 def test_what_is_left_out_is_in_the_report_with_its_reason(tmp_path, tensors):
     decoder = {"mask_token": np.ones([1, 1, 8], "f4"), "decoder_embed.weight": np.ones([16, 8], "f4")}
     network, report = load(tmp_path, {**tensors, **decoder})
@@ -92,9 +95,9 @@ def test_mean_pooling_from_a_file_of_the_class_token(tmp_path, tensors):
 
 
 def test_a_tuned_file_is_no_network(tmp_path, tensors):
-    from ppadapt.weights import save_adapter
+    from ppadapt.weights import save_tuned
 
-    save_adapter(tmp_path / "tuned.safetensors", {"head.weight": tensors["head.weight"]}, {})
+    save_tuned(tmp_path / "tuned.safetensors", {"head.weight": tensors["head.weight"]}, {})
     with pytest.raises(WeightsError, match="is a tuned file, without the network.*as Global.pretrained_model"):
         ppadapt.network(NAME, pretrained=str(tmp_path / "tuned.safetensors"), **SMALL)
 

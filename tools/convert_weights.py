@@ -130,7 +130,7 @@ def write_tuned(args: argparse.Namespace, tuned, manifest, say) -> None:
     say("tuned", f"{len(tuned)} tensors, {size:,} values: {manifest.get('tuning')}")
     say("backbone", f"{manifest.get('backbone')} (not in the file)")
     say("digest", W.digest(tuned))
-    W.save_adapter(args.output, tuned, manifest)
+    W.save_tuned(args.output, tuned, manifest)
 
 
 def write_authors(args: argparse.Namespace, done: W.Converted, base: W.Converted | None, say) -> None:

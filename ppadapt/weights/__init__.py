@@ -19,12 +19,12 @@ from .names import compact
 from .once import load_weights, read_file, reading_once
 from .pos_embed import resize_pos_embed
 from .raw import RawCheckpoint
-from .tuned_file import KEY, load_adapter, read_manifest, save_adapter
+from .tuned_file import KEY, load_tuned, read_manifest, save_tuned
 
 __all__ = [
     "KEY", "Comparison", "Converted", "Difference", "MismatchError", "RawCheckpoint", "Report",
     "UnsafeCheckpointError", "WeightsError", "as_tuned_file", "check_agreement", "check_finite", "check_weights",
-    "compact", "compare", "digest", "infer_name", "infer_tuning", "is_tuned", "load_adapter", "load_weights",
-    "match", "read_file", "read_manifest", "reading_once", "resize_pos_embed", "save_adapter", "save_pdparams",
-    "save_safetensors", "split_tuned", "to_authors", "to_ours", "verify", "write_torch",
+    "compact", "compare", "digest", "infer_name", "infer_tuning", "is_tuned", "load_tuned", "load_weights", "match",
+    "read_file", "read_manifest", "reading_once", "resize_pos_embed", "save_pdparams", "save_safetensors",
+    "save_tuned", "split_tuned", "to_authors", "to_ours", "verify", "write_torch",
 ]

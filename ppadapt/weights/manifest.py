@@ -1,7 +1,7 @@
 """What a tuned file says of itself: the schema, and how two manifests are compared.
 
     format_version  2; files of version 1 are read, and what they do not say is warned of
-    digest          of the file's own tensors (`checksum.digest`), written by `save_adapter`
+    digest          of the file's own tensors (`checksum.digest`), written by `save_tuned`
     tuning          [{"name": method, option: value, ...}], every option
     backbone        {"name", "family", "options": every option of the network, "frozen_dtype", "digest"}
     head            name of the head

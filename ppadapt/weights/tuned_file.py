@@ -20,7 +20,7 @@ from .raw import RawCheckpoint
 KEY = "ppadapt"
 
 
-def save_adapter(path: str | os.PathLike, tensors: Mapping[str, np.ndarray],
+def save_tuned(path: str | os.PathLike, tensors: Mapping[str, np.ndarray],
                  manifest: Mapping[str, Any]) -> None:
     """Writes tensors and manifest (as JSON under the metadata key 'ppadapt') to `path`, whole or not at all.
 
@@ -36,7 +36,7 @@ def save_adapter(path: str | os.PathLike, tensors: Mapping[str, np.ndarray],
     save_safetensors(os.fspath(path), tensors, {KEY: text})
 
 
-def load_adapter(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def load_tuned(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """(tensors, manifest) of a tuned file; the arrays own their memory.
 
     Raises WeightsError when the file is no tuned file, is of a format that this version does not know, is damaged,
@@ -49,12 +49,12 @@ def load_adapter(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[s
 
 
 def read_manifest(path: str | os.PathLike) -> dict[str, Any]:
-    """The manifest alone: the header is read, no tensor. Raises WeightsError as `load_adapter`."""
+    """The manifest alone: the header is read, no tensor. Raises WeightsError as `load_tuned`."""
     return read_header(path)[0]
 
 
 def read_header(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
-    """The manifest and the shapes of the tensors, none of which is read. Raises WeightsError as `load_adapter`."""
+    """The manifest and the shapes of the tensors, none of which is read. Raises WeightsError as `load_tuned`."""
     try:
         with open(path, "rb") as file:
             start = file.read(9)
@@ -68,7 +68,7 @@ def read_header(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, tupl
 
 
 def read_into_memory(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any], Callable[[], None]]:
-    """As `load_adapter`, for a file whose header was read before: (tensors, manifest, check).
+    """As `load_tuned`, for a file whose header was read before: (tensors, manifest, check).
 
     The file is read once, and `check()` of what was read, which raises WeightsError for a damaged file, may run in
     another thread while something is made of the tensors.

@@ -18,7 +18,7 @@ from ppadapt.models.anatomy import VIT, Anatomy
 from ppadapt.models.heads import batchnorm_linear
 from ppadapt.models.vit import VisionTransformer
 from ppadapt.tuning import METHODS, TuningError, attach
-from ppadapt.weights import load_adapter, save_adapter
+from ppadapt.weights import load_tuned, save_tuned
 
 CLASSES = 5
 
@@ -250,7 +250,7 @@ def test_a_fresh_process_computes_the_same_logits(tmp_path):
         for case in CASES:
             adaptation = adapt(family, case)
             train(adaptation, family, steps=2)
-            save_adapter(tmp_path / f"{family}-{case}.safetensors", adaptation.state(), {"format_version": 1})
+            save_tuned(tmp_path / f"{family}-{case}.safetensors", adaptation.state(), {"format_version": 1})
             expected[f"{family}-{case}"] = logits(adaptation, family)
     assert_a_fresh_process_agrees(__file__, tmp_path, expected)
 
@@ -274,6 +274,6 @@ def load_and_run(folder):
         adaptation = adapt(family, case)
         for parameter in adaptation.parameters().values():
             parameter.set_value(np.full(parameter.shape, 7.0, "float32"))  # nothing may be left of it
-        adaptation.load_state(load_adapter(path)[0])
+        adaptation.load_state(load_tuned(path)[0])
         found[path.stem] = logits(adaptation, family)
     np.savez(folder / "logits.npz", **found)

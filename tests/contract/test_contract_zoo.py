@@ -15,7 +15,7 @@ from ppadapt.models.paddleclas.families import FAMILIES
 from ppadapt.tuning import METHODS, TuningError, attach
 from ppadapt.tuning.frozen.recompute import recompute_blocks
 from ppadapt.tuning.methods import LinearProbe
-from ppadapt.weights import load_adapter, save_adapter
+from ppadapt.weights import load_tuned, save_tuned
 
 pytest.importorskip("paddleclas", reason="PaddleClas is not installed: it needs Python <= 3.11")
 FAMILY = {family.title: family for family in FAMILIES}
@@ -228,7 +228,7 @@ def test_a_fresh_process_computes_the_same_logits(tmp_path):
     expected = {}
     for title in TINY:
         adaptation = branches(title)
-        save_adapter(tmp_path / f"{title}.safetensors", adaptation.state(), {"format_version": 1})
+        save_tuned(tmp_path / f"{title}.safetensors", adaptation.state(), {"format_version": 1})
         expected[title] = logits(adaptation, title)
     assert_a_fresh_process_agrees(__file__, tmp_path, expected)
 
@@ -238,7 +238,7 @@ def load_and_run(folder):
     found = {}
     for title in reversed(TINY):
         adaptation = adapt(title, "adaptformer")
-        adaptation.load_state(load_adapter(folder / f"{title}.safetensors")[0])
+        adaptation.load_state(load_tuned(folder / f"{title}.safetensors")[0])
         found[title] = logits(adaptation, title)
     np.savez(folder / "logits.npz", **found)
 

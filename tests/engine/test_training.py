@@ -39,7 +39,7 @@ def plan(tmp_path, **sections):
 
 
 def tuned(results, name="latest"):
-    return weights.load_adapter(f"{results['folder']}/{name}.safetensors")[0]
+    return weights.load_tuned(f"{results['folder']}/{name}.safetensors")[0]
 
 
 def same(a, b):

@@ -181,7 +181,7 @@ def test_runs_of_one_comparison_read_the_weights_once_and_equal_separate_runs(sm
     assert len(reads) == 3  # outside a comparison nothing is kept
     for row, results in zip(rows, alone):
         places = tmp_path / "out" / row["runs"][1]["folder"], Path(results["folder"])
-        a, b = (weights.load_adapter(place / "latest.safetensors")[0] for place in places)
+        a, b = (weights.load_tuned(place / "latest.safetensors")[0] for place in places)
         assert a.keys() == b.keys() and all(np.array_equal(a[n], b[n]) for n in a)
         assert row["runs"][1]["loss"] == results["loss"]
 

@@ -41,7 +41,7 @@ def log_of(results):
 
 
 def same(a, b, name="latest"):
-    a, b = (weights.load_adapter(f"{run['folder']}/{name}.safetensors") for run in (a, b))
+    a, b = (weights.load_tuned(f"{run['folder']}/{name}.safetensors") for run in (a, b))
     assert a[0].keys() == b[0].keys() and all(np.allclose(a[0][n], b[0][n], rtol=1e-4, atol=1e-5) for n in a[0])
     return {k: v for k, v in a[1].items() if k != "metrics"} == {k: v for k, v in b[1].items() if k != "metrics"}
 

@@ -10,10 +10,10 @@ from ppadapt.weights import (
     WeightsError,
     compare,
     digest,
-    load_adapter,
+    load_tuned,
     read_manifest,
-    save_adapter,
     save_safetensors,
+    save_tuned,
 )
 from ppadapt.weights.manifest import parse_manifest
 from ppadapt.weights.tuned_file import read_header, read_into_memory
@@ -134,7 +134,7 @@ def test_an_entry_of_another_form_is_one_line(tmp_path, entry, value, said):
         parse_manifest(json.dumps({"format_version": 1, entry: value}), "a.safetensors")
     assert said in str(error.value) and "\n" not in str(error.value)
     with pytest.raises(WeightsError, match="damaged"):
-        save_adapter(tmp_path / "a.safetensors", TENSORS, {entry: value})
+        save_tuned(tmp_path / "a.safetensors", TENSORS, {entry: value})
     assert not list(tmp_path.iterdir())
 
 
@@ -146,27 +146,27 @@ def test_another_format_version_is_refused(version):
 
 def test_a_flipped_bit_is_found(tmp_path, monkeypatch):
     path = tmp_path / "a.safetensors"
-    save_adapter(path, TENSORS, MANIFEST)
+    save_tuned(path, TENSORS, MANIFEST)
     assert read_manifest(path) == {**MANIFEST, "format_version": 2, "digest": digest(TENSORS)}
     data = bytearray(path.read_bytes())
     begin = 8 + struct.unpack("<Q", data[:8])[0]
     data[begin + 5] ^= 0x40
     path.write_bytes(bytes(data))
     with pytest.raises(WeightsError, match="is damaged"):
-        load_adapter(path)
+        load_tuned(path)
     assert read_manifest(path)["classes"] == ["cat", "dog"]  # the header alone says nothing of the tensors
     monkeypatch.setenv("PPADAPT_NO_VERIFY", "1")
-    assert not np.array_equal(load_adapter(path)[0][next(iter(TENSORS))], TENSORS[next(iter(TENSORS))])
+    assert not np.array_equal(load_tuned(path)[0][next(iter(TENSORS))], TENSORS[next(iter(TENSORS))])
 
 
 def test_the_tensors_of_another_tuned_file_are_found(tmp_path):
     """Whole, and with a right checksum: somebody's tool wrote other tensors under an old manifest."""
     path = tmp_path / "a.safetensors"
-    save_adapter(path, TENSORS, MANIFEST)
+    save_tuned(path, TENSORS, MANIFEST)
     text = json.dumps(read_manifest(path))
     save_safetensors(path, {name: array + 1 for name, array in TENSORS.items()}, {"ppadapt": text})
     with pytest.raises(WeightsError, match=f"its tensors have the digest .* written with {digest(TENSORS)[:16]}"):
-        load_adapter(path)
+        load_tuned(path)
 
 
 @pytest.mark.parametrize("name, value, said", [
@@ -176,20 +176,20 @@ def test_the_tensors_of_another_tuned_file_are_found(tmp_path):
     ("head.1.weight", np.array([1, 2], "i4"), "no weights of float type: head.1.weight (int32)"),
 ])
 def test_values_that_no_network_computes_with_are_refused_by_name(tmp_path, name, value, said):
-    save_adapter(tmp_path / "a.safetensors", {name: value}, MANIFEST)
+    save_tuned(tmp_path / "a.safetensors", {name: value}, MANIFEST)
     with pytest.raises(WeightsError, match="holds (values that no network computes with|tensors that are)") as error:
-        load_adapter(tmp_path / "a.safetensors")
+        load_tuned(tmp_path / "a.safetensors")
     assert said in str(error.value)
 
 
 def test_large_finite_values_are_no_infinity(tmp_path):
-    save_adapter(tmp_path / "a.safetensors", {"head.1.weight": np.full([2, 2], 3e38, "f4")}, MANIFEST)
-    assert load_adapter(tmp_path / "a.safetensors")[0]["head.1.weight"][0, 0] == np.float32(3e38)
+    save_tuned(tmp_path / "a.safetensors", {"head.1.weight": np.full([2, 2], 3e38, "f4")}, MANIFEST)
+    assert load_tuned(tmp_path / "a.safetensors")[0]["head.1.weight"][0, 0] == np.float32(3e38)
 
 
 def test_what_is_read_into_memory_is_checked_as_a_loaded_file_is(tmp_path):
     path = tmp_path / "tuned.safetensors"
-    save_adapter(path, {"head.weight": np.arange(6, dtype="float32").reshape(2, 3)}, {"classes": ["a", "b", "c"]})
+    save_tuned(path, {"head.weight": np.arange(6, dtype="float32").reshape(2, 3)}, {"classes": ["a", "b", "c"]})
     manifest, shapes = read_header(path)
     assert manifest["classes"] == ["a", "b", "c"] and shapes == {"head.weight": (2, 3)}
     tensors, again, check = read_into_memory(path)

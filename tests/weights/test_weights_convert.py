@@ -9,14 +9,14 @@ from ppadapt.weights import (
     digest,
     infer_name,
     infer_tuning,
-    load_adapter,
+    load_tuned,
     load_weights,
     match,
     read_file,
     resize_pos_embed,
-    save_adapter,
     save_pdparams,
     save_safetensors,
+    save_tuned,
     split_tuned,
     to_authors,
     to_ours,
@@ -323,7 +323,7 @@ def test_merge_reports_everything(golden_dir):
         assert part in str(caught.value)
 
 
-def test_adapter_file(tmp_path, golden_dir):
+def test_a_tuned_file_is_written_and_read(tmp_path, golden_dir):
     path = tmp_path / "a.safetensors"
     tensors = {
         "head.1.weight": np.arange(6, dtype="f4").reshape(2, 3).T,
@@ -334,19 +334,19 @@ def test_adapter_file(tmp_path, golden_dir):
         "classes": ["cat", "犬"],
         "metrics": {"top1": 0.5},
     }
-    save_adapter(path, tensors, manifest)
-    loaded, read = load_adapter(path)
+    save_tuned(path, tensors, manifest)
+    loaded, read = load_tuned(path)
     assert read == {"format_version": 2, "digest": digest(tensors), **manifest, "tuning": [{"name": "VPT"}]}
     assert all(np.array_equal(loaded[name], array) for name, array in tensors.items())
     before = path.read_bytes()
     for bad in ({"x": {1, 2}}, {"x": object()}):
         with pytest.raises(WeightsError, match="JSON"):
-            save_adapter(path, tensors, bad)
+            save_tuned(path, tensors, bad)
     with pytest.raises(WeightsError, match="dtype"):
-        save_adapter(path, {"a": np.array(["text"])}, {})
+        save_tuned(path, {"a": np.array(["text"])}, {})
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
     with pytest.raises(WeightsError, match="manifest"):
-        load_adapter(golden_dir("timm_state_dict") / "plain.safetensors")
+        load_tuned(golden_dir("timm_state_dict") / "plain.safetensors")
 
 
 def test_a_failing_write_leaves_the_old_file(tmp_path):

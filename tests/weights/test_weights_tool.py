@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ppadapt.weights import digest, load_adapter, load_weights, read_file, save_safetensors, write_torch
+from ppadapt.weights import digest, load_tuned, load_weights, read_file, save_safetensors, write_torch
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "convert_weights.py"
 spec = importlib.util.spec_from_file_location("convert_weights", TOOL)
@@ -65,7 +65,7 @@ def test_a_finetuned_checkpoint_becomes_a_tuned_file_and_goes_back(golden_dir, t
     tuned = tmp_path / "tuned.safetensors"
     assert run("--input", folder / "finetuned.pth", "--output", tuned) == 0
     assert "warning: the file does not tell the adapter's place" in capsys.readouterr().err
-    tensors, manifest = load_adapter(tuned)
+    tensors, manifest = load_tuned(tuned)
     assert len(tensors) == 16 and set(manifest) == {
         "format_version",
         "digest",
