@@ -89,10 +89,11 @@ class Bypass(nn.Layer):
         patches = x[:, others:].reshape([-1, rows, columns, width]).transpose([0, 3, 1, 2])
         # Flattened first: Paddle Inference 3.3.1 loses a reshape of several images that follows a transpose.
         patches = self.conv(patches).transpose([0, 2, 3, 1]).flatten(1, 2).reshape([-1, tokens - others, width])
-        # A 3 x 3 kernel on one pixel with a border of zeros is its centre.
-        alone = F.linear(x[:, :others], self.conv.weight[:, :, 1, 1].t(), self.conv.bias)
-        x = _quick_gelu(paddle.concat([alone.astype(patches.dtype), patches], axis=1))
-        return self.up_proj(self.dropout(x)) * self.scale
+        if others:  # Paddle 2.6 multiplies no empty tensors
+            # A 3 x 3 kernel on one pixel with a border of zeros is its centre.
+            alone = F.linear(x[:, :others], self.conv.weight[:, :, 1, 1].t(), self.conv.bias)
+            patches = paddle.concat([alone.astype(patches.dtype), patches], axis=1)
+        return self.up_proj(self.dropout(_quick_gelu(patches))) * self.scale
 
 
 def _quick_gelu(x):
