@@ -1,17 +1,22 @@
 # make demo | test | compare | lint | clean. Each sets up what it needs in .venv; PYTHON chooses the interpreter,
 # PADDLE the build (cpu or gpu).
+# make test-paddle | demo-paddle: the same with another Paddle in a venv of its own, e.g. PADDLE_VERSION=2.6.2;
+# TESTS chooses folders and options of pytest. What passes: docs/paddle_versions.md.
 PYTHON ?= python3
 PADDLE ?= cpu
+PADDLE_VERSION ?= 2.6.2
+TESTS ?=
 BIN := .venv/bin
 READY := .venv/ready-$(PADDLE)
+OLD := .venv-paddle-$(PADDLE_VERSION)
 
-.PHONY: demo test compare lint clean
+.PHONY: demo test compare lint clean test-paddle demo-paddle
 
 demo: $(READY)
 	$(BIN)/python tools/demo.py
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TESTS)
 
 compare: $(READY)
 	$(BIN)/python tools/compare.py -c configs/digits/vit_micro_adaptformer.yaml --methods linear,vpt,adaptformer,full
@@ -19,11 +24,24 @@ compare: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 
+test-paddle: $(OLD)/ready
+	$(OLD)/bin/python -m pytest $(TESTS)
+
+demo-paddle: $(OLD)/ready
+	$(OLD)/bin/python tools/demo.py --folder output/demo-paddle-$(PADDLE_VERSION)
+
 $(READY): setup.py
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[$(PADDLE),test]"
+	$(BIN)/python -m pip install --quiet --editable ".[$(PADDLE),zoo,test]"
+	touch $@
+
+# Paddle imports setuptools, which Python 3.12 no longer brings and Paddle before 3.3 does not ask for.
+.venv-paddle-%/ready: setup.py
+	$(PYTHON) -m venv .venv-paddle-$*
+	.venv-paddle-$*/bin/python -m pip install --quiet --upgrade pip setuptools
+	.venv-paddle-$*/bin/python -m pip install --quiet --editable ".[zoo,test]" "paddlepaddle==$*"
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-paddle-* build *.egg-info

@@ -1,4 +1,4 @@
-"""Installation: `pip install .[cpu]` or `pip install .[gpu]`; Paddle's build is the user's choice."""
+"""Installation: `pip install .[cpu]` or `pip install .[gpu]`, with `zoo` for PaddleClas's networks."""
 import re
 from pathlib import Path
 
@@ -20,8 +20,6 @@ setup(
     install_requires=[
         "matplotlib",
         "numpy",
-        # It pins numpy 1.24.4, which has no wheel for Python 3.12; only its networks (models/paddleclas/) need it.
-        "paddleclas==2.6.0; python_version < '3.12'",
         "pillow",
         "pyyaml",
         "requests",
@@ -31,8 +29,11 @@ setup(
         "visualdl",
     ],
     extras_require={
-        "cpu": ["paddlepaddle>=3.0"],
-        "gpu": ["paddlepaddle-gpu>=3.0"],
+        "cpu": ["paddlepaddle>=2.6.2"],
+        # Builds of 3.x for a GPU are on Paddle's own index alone.
+        "gpu": ["paddlepaddle-gpu>=2.6.2"],
+        # PaddleClas's networks. It pins numpy 1.24.4, which has no wheel for Python 3.12.
+        "zoo": ["paddleclas==2.6.0; python_version < '3.12'"],
         "onnx": ["onnxruntime", "paddle2onnx>=2.0"],
         "test": ["pytest", "ruff"],
     },

@@ -211,7 +211,7 @@ def test_an_option_that_does_not_fit_gets_one_line():
     (ModuleNotFoundError("No module named 'paddleclas'", name="paddleclas"), (3, 12, 0),
      "pins numpy 1.24.4, which Python 3.12"),
     (ModuleNotFoundError("No module named 'paddleclas'", name="paddleclas"), (3, 10, 0),
-     "pip install paddleclas==2.6.0"),
+     "pip install 'ppadapt[zoo]' (in a checkout: pip install '.[zoo]')"),
     (ImportError("libGL.so.1: cannot open shared object file"), (3, 10, 0), "pip install 'opencv-python-headless"),
     (ImportError("numpy.core.multiarray failed to import"), (3, 10, 0), "numpy.core.multiarray failed"),
 ])
