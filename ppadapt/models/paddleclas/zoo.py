@@ -120,7 +120,8 @@ def _why_not(error: ImportError) -> str:
     if sys.version_info >= (3, 12):
         return (f"paddleclas pins numpy 1.24.4, which Python {sys.version_info[0]}.{sys.version_info[1]} cannot "
                 "install: use Python 3.9 to 3.11, or one of our own networks (vit_base_patch16 ...)")
-    return "pip install 'ppadapt[zoo]' (in a checkout: pip install '.[zoo]'), or use one of our own networks (vit_base_patch16 ...)"
+    return ("pip install 'ppadapt[zoo]' (in a checkout: pip install '.[zoo]'), or use one of our own networks "
+            "(vit_base_patch16 ...)")
 
 
 def _copy(module: types.ModuleType, name: str) -> types.ModuleType:
