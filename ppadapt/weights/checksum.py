@@ -75,7 +75,7 @@ def _finite(array: np.ndarray) -> bool:
         return True
     with np.errstate(over="ignore", invalid="ignore"):
         # One pass: NaN and infinity always reach the sum; an overflow only asks for the second look.
-        return bool(np.isfinite(array.sum(dtype=np.float64))) or bool(np.isfinite(array).all())
+        return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
 
 
 def _infinite(array: np.ndarray) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable
 
 import numpy as np
@@ -68,18 +69,24 @@ def read_header(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, tupl
 
 
 def read_into_memory(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any], Callable[[], None]]:
-    """As `load_tuned`, for a file whose header was read before: (tensors, manifest, check).
+    """As `load_tuned`, sooner: (tensors, manifest, check).
 
-    The file is read once, and `check()` of what was read, which raises WeightsError for a damaged file, may run in
-    another thread while something is made of the tensors.
+    The file is read once. Whether it is damaged is found out by another thread, while something is made of the
+    tensors; `check()` waits for it, and raises WeightsError.
     """
-    data = np.fromfile(path, np.uint8)
-    raw = safetensors_file.parse(data, os.fspath(path))
-    manifest = parse_manifest(raw.extras.get(KEY, ""), path)
+    name = os.fspath(path)
+    data = np.fromfile(name, np.uint8) if os.path.isfile(name) else np.zeros(0, np.uint8)
+    if not looks_like_safetensors(data[:9].tobytes()):
+        _open(path)  # says what it is instead
+    pool = ThreadPoolExecutor(1)
+    sealed = pool.submit(safetensors_file.verify, data, name)
+    pool.shutdown(wait=False)
+    raw = safetensors_file.parse(data, name)
+    manifest = parse_manifest(raw.extras[KEY], path) if KEY in raw.extras else _open(path)[1]
     check_weights(raw.tensors, path)
 
     def check() -> None:
-        if not safetensors_file.verify(data, os.fspath(path)):
+        if not sealed.result():
             verify(raw.tensors, manifest.get("digest"), path)
 
     return raw.tensors, manifest, check

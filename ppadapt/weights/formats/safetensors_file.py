@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Mapping
 from typing import Any, Callable
@@ -99,12 +100,12 @@ def _entry(name: str, entry: Any, path: str) -> tuple[np.dtype, tuple[int, ...],
         good = isinstance(dtype, str) and all(type(n) is int and 0 <= n < 1 << 53 for n in (*shape, first, last))
     except (KeyError, TypeError, ValueError):
         good = False
-    if not good or len(shape) > MAX_DIMENSIONS or int(np.prod([n or 1 for n in shape], dtype=object)) >= 1 << 60:
+    if not good or len(shape) > MAX_DIMENSIONS or math.prod(n or 1 for n in shape) >= 1 << 60:
         raise WeightsError(f"{path} is damaged: its header describes {name} as {brief(entry)}; get it again")
     if dtype not in DTYPES:
         raise WeightsError(f"{path}: {name} has dtype {brief(dtype)}; choose from: {', '.join(DTYPES)}")
     code = np.dtype(DTYPES[dtype])
-    if last - first != int(np.prod(shape, dtype=object)) * code.itemsize:
+    if last - first != math.prod(shape) * code.itemsize:
         raise WeightsError(f"{path} is damaged: {name} of shape {list(shape)} has {last - first} bytes; "
                            "get it again")
     return code, shape, first, last
