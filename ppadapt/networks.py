@@ -13,6 +13,7 @@ from .models.anatomy import Anatomy, find
 from .models.catalogue import NETWORKS, Entry
 from .models.layers import act_of
 from .models.paddleclas import families
+from .models.pixels import Pixels
 from .options import construct, options_of
 
 
@@ -54,7 +55,10 @@ def network_and_report(name: str, pretrained: Any, class_num: int, pretrained_ke
                           ".safetensors, .npz) or of a folder with one, True for the weights that ship or that "
                           "PaddleClas has, or null for random ones")
     new = () if class_num else (f"{entry.anatomy.head}.*",)
-    return net, load(net, entry, path, new, pretrained_key, given=options)
+    report = load(net, entry, path, new, pretrained_key, given=options)
+    if pretrained is True:
+        report.pixels = entry.pixels
+    return net, report
 
 
 def network_options(name: str) -> Optional[list[str]]:
@@ -128,6 +132,8 @@ def load(net: nn.Layer, entry: Entry, path: Path, new: tuple[str, ...] = (), key
     arrays, report = weights.match(tensors, {n: tuple(t.shape) for n, t in state.items()},
                                    new=(*new, *twins), file=str(path))
     report.dropped, report.skipped, report.notes = dropped, dict(converted.skipped), converted.notes()
+    if converted.facts.pixels_are_sure:
+        report.pixels = Pixels(*(tuple(converted.facts.preprocess[what]) for what in ("mean", "std")))
     report.fitting = converted.facts.arch_line(str(path), key) if converted.facts.values else ""
     if weights.KEY in converted.extras and report.missing:
         raise weights.WeightsError(f"{path} is a tuned file, without the network that it was trained on: give that as "

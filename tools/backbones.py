@@ -10,23 +10,30 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ppadapt.models.catalogue import NETWORKS
 from ppadapt.models.paddleclas.families import FAMILIES, LEFT_OUT
-from ppadapt.models.vit import VITS
+from ppadapt.models.pixels import HALVES, IMAGENET
+
+PAPERS = {f"PaddleClas {family.title}": family.source for family in FAMILIES}
+PIXELS = {IMAGENET: "ImageNet's", HALVES: "0.5, 0.5"}
 
 
 def table() -> str:
-    """Markdown: a row for each family, then the transformers that are left out."""
-    rows = ["| family | `Arch.name` | what does not work on it | note |", "|---|---|---|---|",
-            f"| ours | {_code(VITS)} | all methods work |  |"]
-    for family in FAMILIES:
-        reasons = family.anatomy.without
+    """Markdown: a row for each family, then the transformers of PaddleClas that are left out."""
+    rows = ["| family | `Arch.name` | weights | mean, std | what does not work on it | note |", "|---" * 6 + "|"]
+    for family in dict.fromkeys(entry.family for entry in NETWORKS.values()):
+        names = [name for name, entry in NETWORKS.items() if entry.family == family]
+        entry = NETWORKS[names[-1]]
+        reasons = entry.anatomy.without
         without = [f"{', '.join(name for name in reasons if reasons[name] == why)}: {why}"
                    for why in dict.fromkeys(reasons.values())]
-        missing = [name for name in ("q", "k", "v") if name not in family.anatomy.linears]
+        missing = [name for name in ("q", "k", "v") if name not in entry.anatomy.linears]
         if missing:
             without.append(f"LoRA of {', '.join(missing)}: no layer computes them")
-        rows.append(f"| [{family.title}](https://arxiv.org/abs/{family.source}) | {_code(family.names)} | "
-                    f"{'; '.join(without) or 'all methods work'} | {family.note} |")
+        title = f"[{family.removeprefix('PaddleClas ')}](https://arxiv.org/abs/{PAPERS[family]})" \
+            if family in PAPERS else "ours"
+        rows.append(f"| {title} | {_code(names)} | {entry.source} | {PIXELS.get(entry.pixels, '?')} | "
+                    f"{'; '.join(without) or 'all methods work'} | {entry.note} |")
     left_out = [f"* `{start}`...: {why}" for start, why in LEFT_OUT.items()]
     return "\n".join([*rows, "", "Transformers of PaddleClas that are left out:", "", *left_out])
 

@@ -15,6 +15,7 @@ from ..log import LOGGER
 from ..models.catalogue import anatomy_of
 from ..models.heads import HEADS
 from ..models.layers import attention_kernel
+from ..models.pixels import UNKNOWN
 from ..networks import network_and_report
 from ..options import construct
 from ..tasks import Task
@@ -22,6 +23,7 @@ from ..tuning import METHODS, Adaptation, attach
 from ..tuning.frozen.layers import DTYPES
 from .data import dataset
 from .manifests import check_fits, manifest_of
+from .pixels import check_pixels
 from .task import task_of
 
 KEEP_HEAD = "Pretrained"
@@ -113,6 +115,8 @@ def tuned_model(config: Config, classes: list[str]) -> TunedModel:
     frozen = len(adaptation.trained) < len(list(net.named_parameters()))
     if report is None and frozen and not config.Global.pretrained_model:
         LOGGER.warning("the frozen network has random weights: set Arch.pretrained (True for those that ship)")
+    elif report is not None:
+        check_pixels(config, report.pixels or UNKNOWN, f"the network of {report.file}")
     built.notes.append(f"attention: {attention_kernel()}")
     if config.Global.pretrained_model:
         built.load(config.Global.pretrained_model, config.Global.pretrained_head)

@@ -12,52 +12,19 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Mapping, Optional
+from typing import Any, Callable, Optional
 
 from paddle import nn
 
 from ..errors import UserError
 from .anatomy import VIT, Anatomy
 from .paddleclas import families, zoo
+from .pixels import UNKNOWN, Pixels
 from .vit import VITS
 
 ASSETS = Path(__file__).parents[1] / "assets"
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-HALVES = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
-
-
-@dataclass(frozen=True)
-class Input:
-    """What a network was pretrained on: `size` in pixels of a side; `mean` and `std` of pixels in 0..1, one per channel
-    in the order of `colour`, "RGB" or "BGR". None: not known.
-    """
-
-    size: Optional[int] = None
-    mean: Optional[tuple[float, float, float]] = None
-    std: Optional[tuple[float, float, float]] = None
-    colour: str = "RGB"
-
-
-@dataclass(frozen=True)
-class Published:
-    """A file of weights that somebody publishes for a network, with what the file does not tell.
-
-    Args:
-        where: page or address. licence: of the weights.
-        options: of the network that the answer depends on (`num_heads`, `epsilon`, `pool`), to be set as `Arch`.
-        input: what it was pretrained on.
-        sha256: of the file, empty where it is not known.
-        note: what a user should know.
-    """
-
-    where: str
-    licence: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    input: Input = Input()
-    sha256: str = ""
-    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,10 +42,10 @@ class Entry:
             `weights.to_ours`, which knows the published layouts of ViTs.
         own_names: files of Paddle (`.pdparams`) hold this network's own names, and need no converting.
         ignored: patterns of names in the network's state that a file may lack: computed, or not used by the classifier.
-        input: what the network was made for.
         shipped: a file of weights in the package; it is what `pretrained=True` takes.
         download: fetches such a file, where none ships.
-        published: by a short name, files that others publish, and what they do not tell.
+        pixels: what the weights of `pretrained=True` were trained on.
+        source: where weights are from, for people.
         note: what a user should know.
     """
 
@@ -89,10 +56,10 @@ class Entry:
     convert: Optional[Callable] = None
     own_names: bool = False
     ignored: tuple[str, ...] = ()
-    input: Input = Input()
     shipped: Optional[Path] = None
     download: Optional[Callable[[], Path]] = None
-    published: Mapping[str, Published] = field(default_factory=dict)
+    pixels: Pixels = UNKNOWN
+    source: str = ""
     note: str = ""
 
     def defaults(self) -> dict[str, Any]:
@@ -119,15 +86,21 @@ def _paddleclas(family: families.Family, name: str) -> Entry:
     return Entry(zoo.Builder(family, name), family.anatomy, f"PaddleClas {family.title}",
                  recognises=functools.partial(families.is_of, family), own_names=True,
                  ignored=(*families.COMPUTED, *family.unused), download=functools.partial(zoo.download, family, name),
+                 pixels=families.PIXELS.get(family.title, UNKNOWN), source="PaddleClas (`pretrained: True`)",
                  note=family.note)
 
 
+def _ours(name: str) -> Entry:
+    return Entry(VITS[name], VIT, "ViT", source="docs/weights.md", **SHIPPED.get(name, {}))
+
+
 # The weights in the package; how they were made and what they reach: assets/README.md.
-SHIPPED = {"vit_micro_patch4_32": ASSETS / "vit_micro_patch4_32_cifar100.safetensors"}
+SHIPPED = {"vit_micro_patch4_32": {"shipped": ASSETS / "vit_micro_patch4_32_cifar100.safetensors",
+                                   "pixels": Pixels((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))}}
 
 # Names in lower case are ours: PaddleClas's (`ViT_base_patch16_224`) never collide with them.
 NETWORKS: dict[str, Entry] = {
-    **{name: Entry(build, VIT, "ViT", shipped=SHIPPED.get(name)) for name, build in VITS.items()},
+    **{name: _ours(name) for name in VITS},
     **{name: _paddleclas(family, name) for family in families.FAMILIES for name in family.names},
 }
 

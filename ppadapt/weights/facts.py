@@ -43,6 +43,11 @@ class Facts:
     preprocess: dict[str, Any] = field(default_factory=dict)
     preprocess_from: str = ""
 
+    @property
+    def pixels_are_sure(self) -> bool:
+        """Whether the library's own settings give mean and std, not only the custom of its files."""
+        return all(self.preprocess.get(what) for what in ("mean", "std")) and self.preprocess_from.endswith(".json")
+
     def sure(self) -> dict[str, Any]:
         """The values that are told, without those that are only assumed."""
         return {option: value for option, value in self.values.items() if option in self.told}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,7 @@ class Report:
     (then listed in `not_taken`, as are the file's tensors of such names that the network lacks).
     `dropped`: what the converter left out of the file's tensors, name -> reason; `skipped`: what was not read at all.
     `notes`: what the converter found, folded and assumed. `fitting`: the `Arch:` line of a network that the file is of.
+    `pixels`: mean and std that the network was pretrained with, where that is known for sure.
     `digest`: of the tensors as they go into the network.
     """
 
@@ -39,6 +41,7 @@ class Report:
     skipped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     fitting: str = ""
+    pixels: Any = None  # models.pixels.Pixels
     digest: str = ""
 
     def __str__(self) -> str:

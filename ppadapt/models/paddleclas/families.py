@@ -11,6 +11,7 @@ from typing import Any, Mapping
 from paddle import nn
 
 from ..anatomy import VIT, Anatomy, Part, fused_linears, output_linears
+from ..pixels import HALVES, IMAGENET
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +131,12 @@ FAMILIES = (
             **dict.fromkeys(("AdapterPlus", "Pfeiffer"), "a block returns pixels and patches, not one stream"),
             "recompute": "a block changes its input in place"})),
 )
+
+# What PaddleClas's weights were trained on, by the family's title, where its configs (ppcls/configs/ImageNet) say it.
+PIXELS = {
+    **dict.fromkeys(("ViT", "TNT"), HALVES),
+    **dict.fromkeys(("DeiT", "DeiT, distilled", "Swin", "Swin v2", "CSWin", "Twins-PCPVT", "Twins-SVT", "PVT v2",
+                     "CvT"), IMAGENET)}
 
 # Transformers of PaddleClas that are left out: the beginning of the name -> why.
 LEFT_OUT = {
