@@ -7,7 +7,8 @@ import paddle
 from paddle import nn
 
 PACKAGE = Path(__file__).resolve().parent.parent / "ppadapt"
-GROUND = {"errors", "cpu", "files", "limits", "log", "options", "paddle_compat", "pickles", "ranges", "version"}
+GROUND = {"errors", "cpu", "files", "limits", "log", "options", "paddle_compat", "pickles", "ranges",
+          "resampling", "version"}
 # Room (a folder or a file of the package) -> the rooms it may import, beside the ground floor.
 ALLOWED = {
     **{room: set() for room in ("models", "weights", "data", "engine", "tasks")},
@@ -18,7 +19,8 @@ ALLOWED = {
     "serve": {"build", "config", "data", "engine", "models", "tasks", "tuning"},
     "runs": {"build", "config", "data", "engine", "networks", "serve", "tasks", "tuning", "weights"},
     "errors": set(), "cpu": set(), "paddle_compat": set(), "version": set(), "files": {"errors"}, "log": {"errors"},
-    "limits": {"errors"}, "pickles": {"errors", "limits"}, "ranges": set(), "options": {"errors", "ranges"},
+    "limits": {"errors"}, "pickles": {"errors", "limits"}, "ranges": set(), "resampling": set(),
+    "options": {"errors", "ranges"},
     "__init__": {"cpu", "version"},
 }
 
@@ -91,7 +93,7 @@ def test_the_tools_and_the_package_need_no_torch():
 
 
 # Rooms that work without Paddle: the converter runs where it is not installed.
-WITHOUT_PADDLE = {"weights", "errors", "files", "limits", "options", "pickles", "ranges", "version"}
+WITHOUT_PADDLE = {"weights", "errors", "files", "limits", "options", "pickles", "ranges", "resampling", "version"}
 
 
 def test_weights_are_numpy_only():

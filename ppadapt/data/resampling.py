@@ -7,16 +7,11 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+from ..resampling import cubic, low_pass
 from .errors import DataError
 
 # Pillow's fixed point for 8-bit images (libImaging/Resample.c: PRECISION_BITS).
 _STEP = 2.0 ** -22
-
-
-def _bicubic(x: np.ndarray, a: float = -0.5) -> np.ndarray:
-    x = abs(x)
-    near, far = ((a + 2) * x - (a + 3)) * x * x + 1, (((x - 5) * x + 8) * x - 4) * a
-    return np.where(x < 1, near, np.where(x < 2, far, 0))
 
 
 # filter -> (weight at a distance, the largest distance); libImaging/Resample.c
@@ -24,7 +19,7 @@ _FILTERS: dict[int, tuple[Callable, float]] = {
     Image.Resampling.BOX: (lambda x: ((x > -0.5) & (x <= 0.5)).astype(float), 0.5),
     Image.Resampling.BILINEAR: (lambda x: np.maximum(1 - abs(x), 0), 1),
     Image.Resampling.HAMMING: (lambda x: np.where(abs(x) < 1, np.sinc(x) * (0.54 + 0.46 * np.cos(np.pi * x)), 0), 1),
-    Image.Resampling.BICUBIC: (_bicubic, 2),
+    Image.Resampling.BICUBIC: (lambda x: cubic(x, -0.5), 2),
     Image.Resampling.LANCZOS: (lambda x: np.where(abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0), 3),
 }
 
@@ -40,15 +35,7 @@ def matrix(filter_: Image.Resampling, size: int, new_size: int) -> np.ndarray:
     """
     if filter_ not in _FILTERS:
         raise DataError(f"{filter_.name.lower()} interpolation is no weighted sum")
-    function, support = _FILTERS[filter_]
-    scale = size / new_size
-    stretch = max(scale, 1)
-    centre = (np.arange(new_size)[:, None] + 0.5) * scale
-    first, last = np.trunc(centre - support * stretch + 0.5), np.trunc(centre + support * stretch + 0.5)
-    place = np.arange(size)
-    weights = np.where((place >= first) & (place < last), function((place + 0.5 - centre) / stretch), 0)
-    weights /= weights.sum(1, keepdims=True)
-    return np.rint(weights / _STEP) * _STEP
+    return np.rint(low_pass(*_FILTERS[filter_], size, new_size) / _STEP) * _STEP
 
 
 def matrices(filter_: Image.Resampling, largest: int, new_size: int) -> np.ndarray:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..resampling import cubic, low_pass, sampled_cubic
 from .errors import WeightsError
-
-A = -0.75  # the cubic's free parameter in PyTorch, OpenCV and Paddle
 
 
 def grid_of(tokens: int) -> tuple[int, int] | None:
@@ -18,25 +17,12 @@ def grid_of(tokens: int) -> tuple[int, int] | None:
     return None
 
 
-def _bicubic(source: int, target: int) -> np.ndarray:
-    """The [target, source] matrix of bicubic interpolation, pixel centres aligned, borders repeated."""
-    at = (np.arange(target) + 0.5) * source / target - 0.5
-    first = np.floor(at).astype(np.int64)
-    matrix = np.zeros((target, source))
-    for tap in range(-1, 3):
-        distance = np.abs(at - (first + tap))
-        near = ((A + 2) * distance - (A + 3)) * distance**2 + 1
-        far = A * (((distance - 5) * distance + 8) * distance - 4)
-        columns = np.clip(first + tap, 0, source - 1)
-        np.add.at(matrix, (np.arange(target), columns), np.where(distance <= 1, near, far))
-    return matrix
-
-
-def resize_pos_embed(pos_embed: np.ndarray, grid: tuple[int, int], prefix_tokens: int = 1) -> np.ndarray:
+def resize_pos_embed(pos_embed: np.ndarray, grid: tuple[int, int], prefix_tokens: int = 1,
+                     antialias: bool = False) -> np.ndarray:
     """[1, prefix + side*side, dim] -> [1, prefix + grid[0]*grid[1], dim] in float32; the prefix is kept.
 
-    Equals PyTorch's `F.interpolate(mode='bicubic', align_corners=False)`, which MAE and timm use.
-    Raises WeightsError when the source grid is not square.
+    Equals PyTorch's `F.interpolate(mode='bicubic', align_corners=False)`, which MAE uses; with `antialias`, the
+    same with `antialias=True`, which timm uses. Raises WeightsError when the source grid is not square.
     """
     pos_embed = np.asarray(pos_embed, np.float32)
     tokens = pos_embed.shape[1] - prefix_tokens
@@ -48,7 +34,11 @@ def resize_pos_embed(pos_embed: np.ndarray, grid: tuple[int, int], prefix_tokens
     if tuple(grid) == (side, side):
         return pos_embed.copy()
     body = body.reshape(side, side, -1).astype(np.float64)
-    rows, columns = _bicubic(side, grid[0]), _bicubic(side, grid[1])
+    rows, columns = (_matrix(side, target, antialias) for target in grid)
     body = np.einsum("ab,bcd->acd", rows, body)
     body = np.einsum("ec,acd->aed", columns, body)
     return np.concatenate([prefix, body.reshape(1, grid[0] * grid[1], -1).astype(np.float32)], axis=1)
+
+
+def _matrix(side: int, target: int, antialias: bool) -> np.ndarray:
+    return low_pass(lambda x: cubic(x, -0.5), 2, side, target) if antialias else sampled_cubic(side, target)
