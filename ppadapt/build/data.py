@@ -27,7 +27,10 @@ def dataset(split: Split, kind: str, seed: int) -> Dataset:
         raise ConfigError(f"{where}.split is {part}: set {where}.holdout to a share of the training data, such as 0.1")
     given = {"split": "train" if part == holdout.PART else part, **options}
     data = construct(DATASETS, given, where, transform=transform, seed=seed)
-    if share is not None and given["split"] == "train":
+    if share is not None and given["split"] != "train":
+        raise ConfigError(f"{where}.holdout leaves a part of the training data out, and its split is {given['split']}: "
+                          f"remove it, or set {where}.split to {holdout.PART} to evaluate on that part")
+    if share is not None:
         holdout.hold_out(data, share, part)
     return data
 

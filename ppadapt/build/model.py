@@ -10,6 +10,7 @@ from paddle import nn
 
 from .. import weights
 from ..config import Config
+from ..data import Dataset
 from ..errors import ConfigError, choose
 from ..log import LOGGER
 from ..models.catalogue import anatomy_of
@@ -140,11 +141,11 @@ def _store_frozen(built: TunedModel, dtype: str) -> None:
     built.notes.append(f"Arch.frozen_dtype: {count:,} frozen parameters are kept in {dtype}{cost}")
 
 
-def class_names(config: Config) -> list[str]:
+def class_names(config: Config, data: Optional[Dataset] = None) -> list[str]:
     """The classes a network answers with: those in the tuned file, else those of the evaluation data."""
     path = config.Global.pretrained_model
     if path and Path(path).is_file() and config.Global.pretrained_head:
         classes = weights.read_manifest(path).get("classes")
         if classes:
             return classes
-    return dataset(config.DataLoader.Eval, "test", config.Global.seed).classes
+    return (data or dataset(config.DataLoader.Eval, "test", config.Global.seed)).classes

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Mapping, Optional
 
 from ..config import Config, Sampler
-from ..data import Loader
+from ..data import Loader, labels
 from ..engine import checkpoint
 from ..engine.amp import Precision
 from ..engine.curves import Curves
@@ -96,13 +96,15 @@ def _check_plan(config: Config) -> None:
 
 
 def _loaders(config: Config, task: Task) -> tuple[Loader, Optional[Loader]]:
-    """Batches to train on and to evaluate on; None where nothing is evaluated. Raises ConfigError for other classes."""
+    """Batches to train on and to evaluate on; None where nothing is evaluated. Raises DataError for other classes."""
     splits, g = config.DataLoader, config.Global
     train_data = dataset(splits.Train, "train", g.seed)
     eval_loader = loader(splits.Eval, "test", g.seed, task=task) if g.eval_during_train else None
-    if eval_loader and eval_loader.dataset.classes != train_data.classes:
-        raise ConfigError(f"DataLoader.Train has classes {_brief(train_data.classes)} and DataLoader.Eval "
-                          f"{_brief(eval_loader.dataset.classes)}: they must be the same")
+    said = labels.check_training(train_data, "DataLoader.Train")
+    if eval_loader:
+        said += labels.match_classes(eval_loader.dataset, train_data.classes, "DataLoader.Eval", "DataLoader.Train")
+    for warning in said:
+        LOGGER.warning("%s", warning)
     return loader(splits.Train, "train", g.seed, train_data, task), eval_loader
 
 

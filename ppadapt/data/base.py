@@ -34,11 +34,12 @@ class Dataset:
         transform: a list of operators in PaddleClas's form, a Compose, or None (0..255 as float32).
         seed: of the random transforms.
         on_error: "raise" stops at a broken image and names it; "skip" leaves it out and counts it.
-        limit: keep only the first ``limit`` images.
+        limit: keep only so many images.
 
     Attributes:
         classes: the class names, in the order of the labels.
         labels: all targets, known without decoding an image: int64 [N], or a row per image (float32 [N, C]).
+        implied: whether classes are known by the labels that occur alone, each called by its number.
         images: all decoded images, uint8 [N, H, W, 3], where the data set is one array; else None.
 
     Raises:
@@ -48,6 +49,7 @@ class Dataset:
     classes: list[str]
     labels: np.ndarray
     images: np.ndarray | None = None
+    implied = False
     per_image: ClassVar[tuple[str, ...]] = ("images", "labels")  # attributes that hold one entry per image
 
     def __init__(self, split: str = "train", transform: list | Compose | None = None, seed: int = 0,
@@ -92,6 +94,19 @@ class Dataset:
         for name in self.per_image:
             values = getattr(self, name)
             setattr(self, name, values[rows] if isinstance(values, np.ndarray) else [values[row] for row in rows])
+
+    def keep(self, limit: int | None) -> None:
+        """Keep ``limit`` images only, in place: of every class (or combination of them) in turn, in their order.
+
+        The first ones of a list would all be of its first class.
+        """
+        if limit is None or limit >= len(self):
+            return
+        kinds = self.labels if self.labels.ndim == 1 else np.unique(self.labels, axis=0, return_inverse=True)[1].ravel()
+        by_kind = np.argsort(kinds, kind="stable")
+        turn = np.empty(len(kinds), np.int64)
+        turn[by_kind] = np.arange(len(kinds)) - np.searchsorted(kinds[by_kind], kinds[by_kind])
+        self.select(np.sort(np.argsort(turn, kind="stable")[:limit]))
 
     def __len__(self) -> int:
         return len(self.labels)

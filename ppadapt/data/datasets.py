@@ -5,7 +5,8 @@ from __future__ import annotations
 from .base import Dataset
 from .cifar import CIFAR10, CIFAR100
 from .digits import Digits
-from .folder import ImageFolder, ImageNetDataset
+from .folder import ImageFolder
+from .image_list import ImageNetDataset
 
 DATASETS: dict[str, type[Dataset]] = {
     "CIFAR10": CIFAR10,

@@ -1,168 +1,137 @@
-"""Images in files: one folder per class, or PaddleClas's list of paths and labels."""
+"""Images in one folder per class."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
+from ..errors import brief
 from ..files import IMAGE_SUFFIXES
-from .base import Dataset, data_home
-from .decode import decode_image
+from .base import data_home, log
 from .errors import DataError
+from .find import UNREADABLE, Found, find_images, is_hidden, unreadable
+from .in_files import ImagesInFiles
+from .labels import check_names
+
+# What folders of splits are called, in any case.
+SPLITS = {"train": ("train", "training"), "test": ("test", "testing"), "val": ("val", "valid", "validation")}
+_SKIP = ", or set on_error: skip"
+_SPLIT_WORDS = {word for words in SPLITS.values() for word in words}
 
 
-def find_images(folder: Path) -> list[Path]:
-    """Image files below ``folder``, sorted, without hidden ones; links to folders are followed."""
-    found = []
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(place, name) for name in sorted(files)
-                  if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")]
-    return found
-
-
-def _class_folders(folder: Path) -> list[Path]:
-    return sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")),
-                  key=lambda p: p.name)
-
-
-class _Files(Dataset):
-    """Images that are decoded when asked for."""
-
-    paths: list[Path]
-    per_image: ClassVar = ("paths", "labels")
-
-    def image(self, i: int) -> np.ndarray:
-        return decode_image(self.paths[i])
-
-    def content(self, i: int) -> bytes:
-        try:
-            return self.paths[i].read_bytes()
-        except OSError:
-            return b""
-
-    def name(self, i: int) -> str:
-        return str(self.paths[i])
-
-
-class ImageFolder(_Files):
-    """One folder per class; the classes are the folders' names, sorted.
-
-    ``root`` holds ``train`` and ``test`` (or ``val``) folders, whose classes are those of ``train``; or it
-    holds the class folders themselves, and then both splits read the same images. A ``limit`` takes the
-    images of the classes in turn.
+def class_folders(folder: Path, skip_unreadable: bool = False) -> list[Path]:
+    """The folders in a folder, sorted, without hidden ones.
 
     Raises:
-        DataError: naming the folder that is missing, empty or not a class of ``train``.
+        DataError: for a folder that cannot be read, unless ``skip_unreadable`` takes it for an empty one.
+    """
+    try:
+        return sorted((p for p in folder.iterdir() if p.is_dir() and not is_hidden(p.name)), key=lambda p: p.name)
+    except OSError as error:
+        if skip_unreadable:
+            return []
+        raise unreadable(folder, error, _SKIP) from None
+
+
+class ImageFolder(ImagesInFiles):
+    """One folder per class; the classes are the folders' names, sorted.
+
+    ``root`` holds folders of splits (``train`` or ``Training``; ``test``, or else ``val``, ``valid``,
+    ``Validation``), whose classes are those of ``train``; or it holds the class folders themselves, and then both
+    splits read the same images. A ``limit`` takes the images of the classes in turn.
+
+    Raises:
+        DataError: naming the folder that is missing, empty, not readable, not a class of ``train``, or a split where a
+            class should be.
     """
 
     def __init__(self, split: str = "train", transform: list | None = None, seed: int = 0,
                  on_error: str = "raise", limit: int | None = None,
                  root: str | os.PathLike | None = None) -> None:
         super().__init__(split, transform, seed, on_error, limit)
-        root = data_home(root)
+        root, skip = data_home(root), on_error == "skip"
         if not root.is_dir():
             raise DataError(f"ImageFolder.root {root} is no folder: give one that holds a folder per class.")
-        # A class may be called "train" too: a split is a folder of folders.
-        splits = {name: root / name for name in ("train", "test", "val")
-                  if (root / name).is_dir() and _class_folders(root / name)}
+        splits, found = _splits(root, skip), Found()
         folder = splits.get("train") if split == "train" else splits.get("test", splits.get("val"))
         if splits and folder is None:
             needed = "train" if split == "train" else "test or val"
-            raise DataError(f"{root} has {', '.join(splits)} but no {needed} folder, which split {split!r} "
-                            "needs: add it, or set root to a folder of classes.")
+            raise DataError(f"{root} has {', '.join(p.name for p in splits.values())} but no {needed} folder, which "
+                            f"split {split!r} needs: add it, or set root to a folder of classes.")
+        if splits:
+            for path in class_folders(root, skip):
+                if path not in splits.values():
+                    found.leave_out("beside the folders of splits", path)
         folder = folder or root
-        self.classes = [p.name for p in _class_folders(splits.get("train", folder))]
+        known = class_folders(splits.get("train", folder), skip)
+        self.classes = [p.name for p in known]
         if not self.classes:
             raise DataError(f"{folder} holds no folder per class: put the images of each class into one.")
-        self.paths, labels = [], []
-        for place in _class_folders(folder):
-            if place.name not in self.classes:
-                raise DataError(f"{place} is no class of {splits['train']}: rename or remove it.")
-            images = find_images(place)
-            if not images:
-                raise DataError(f"Class folder {place} holds no image ({', '.join(IMAGE_SUFFIXES)}): "
-                                "add some or remove it.")
-            self.paths += images
-            labels += [self.classes.index(place.name)] * len(images)
+        check_names(self.classes, str(folder))
+        labels = []
+        for place in class_folders(folder, skip):
+            inside = find_images(place, skip, _SKIP)
+            found.add(inside)
+            if place.name not in self.classes and inside.images:
+                raise DataError(f"{place} is no class of {splits['train']}: rename or remove it, or add training "
+                                "images of it.")
+            if not inside.images and split == "train" and UNREADABLE not in inside.left_out:
+                raise DataError(f"Class folder {place} holds no image ({', '.join(IMAGE_SUFFIXES)}): add some or "
+                                f"remove it.{' It holds ' * bool(inside.left_out)}{inside.said()}")
+            labels += [self.classes.index(place.name) for _ in inside.images]
+        self.paths = found.images
+        if not self.paths:
+            raise DataError(f"The class folders of {folder} hold no image ({', '.join(IMAGE_SUFFIXES)}).")
+        _refuse_splits([p for p in known if folder == splits.get("train", folder)], self.paths, folder)
+        _refuse_two_labels(self.paths, labels, self.classes)
+        if found.left_out:
+            log.warning("ImageFolder: below %s are left out: %s", folder, found.said())
         self.labels = np.array(labels, np.int64)
-        if limit is not None and limit < len(labels):
-            # The first files of the list would all be of the first class.
-            starts = np.searchsorted(self.labels, self.labels)
-            keep = np.sort(np.argsort(np.arange(len(labels)) - starts, kind="stable")[:limit])
-            self.paths, self.labels = [self.paths[k] for k in keep], self.labels[keep]
+        self.keep(limit)
 
 
-class ImageNetDataset(_Files):
-    """PaddleClas's image list: lines of a path below ``image_root`` and a label.
-
-    Args:
-        image_root: folder that the paths start from.
-        cls_label_path: the list of this split (``split`` itself changes nothing).
-        delimiter: between path and label, a space by default; the last one of a line counts.
-        relabel: number the labels that occur 0, 1, ... in rising order.
-        class_id_map_file: lines "label name"; without it a class is called by its label.
-
-    Raises:
-        DataError: with file and line number for a bad line, and naming an image that is missing
-            (with ``on_error='skip'`` it is skipped and counted instead).
-    """
-
-    def __init__(self, split: str = "train", transform: list | None = None, seed: int = 0,
-                 on_error: str = "raise", limit: int | None = None,
-                 image_root: str | os.PathLike | None = None,
-                 cls_label_path: str | os.PathLike | None = None, delimiter: str | None = None,
-                 relabel: bool = False, class_id_map_file: str | os.PathLike | None = None) -> None:
-        super().__init__(split, transform, seed, on_error, limit)
-        if not image_root or not cls_label_path:
-            raise DataError("ImageNetDataset needs image_root and cls_label_path: the folder of the images "
-                            "and the file of 'path label' lines.")
-        root, listing = Path(image_root).expanduser(), Path(cls_label_path).expanduser()
-        if not root.is_dir():
-            raise DataError(f"ImageNetDataset.image_root {root} is no folder.")
-        delimiter = delimiter or " "
-        self.paths, labels = [], []
-        for line_number, line in _lines(listing, "cls_label_path"):
-            path, _, label = line.rpartition(delimiter)
-            if not path.strip() or not label.strip().isdigit():
-                raise DataError(f"{listing}, line {line_number}: {line!r} is not 'path{delimiter}label' "
-                                "with a label of 0 or more: correct it, or set delimiter.")
-            self.paths.append(root / path.strip())
-            labels.append(int(label))
-            if on_error == "raise" and not self.paths[-1].is_file():
-                raise DataError(f"{listing}, line {line_number}: image {self.paths[-1]} does not exist. "
-                                "Correct image_root or the line, or set on_error: skip.")
-        if not labels:
-            raise DataError(f"{listing} names no image.")
-        self.labels = np.array(labels, np.int64)
-        ids = np.arange(self.labels.max() + 1)
-        if relabel:
-            ids, self.labels = np.unique(self.labels, return_inverse=True)
-            self.labels = self.labels.astype(np.int64)
-        names = _class_names(Path(class_id_map_file).expanduser()) if class_id_map_file else {}
-        if names and not relabel:
-            ids = np.arange(max(ids[-1], max(names)) + 1)
-        self.classes = [names.get(int(n), str(n)) for n in ids]
-        self.paths, self.labels = self.paths[:limit], self.labels[:limit]
+def _splits(root: Path, skip: bool) -> dict[str, Path]:
+    """Which folders of ``root`` are splits. A class may be called "train" too: a split is a folder of folders."""
+    splits: dict[str, Path] = {}
+    for path in class_folders(root, skip):
+        kind = next((kind for kind, names in SPLITS.items() if path.name.lower() in names), None)
+        if kind is None or not class_folders(path, skip):
+            continue
+        if kind in splits:
+            raise DataError(f"{root} has two folders of the {kind} split, {splits[kind].name} and {path.name}: remove "
+                            "one, or set root for each side.")
+        splits[kind] = path
+    return splits
 
 
-def _lines(path: Path, option: str) -> list[tuple[int, str]]:
-    """The lines that are not blank, numbered from 1."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"ImageNetDataset.{option} {path} cannot be read as UTF-8 text ({error}).") from None
-    return [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+def _refuse_splits(classes: list[Path], images: list[Path], folder: Path) -> None:
+    """Raises DataError for classes without an image of their own that hold the same folders or are called after
+    different splits: they are splits. And for one folder that holds the classes."""
+    own = {image.parent for image in images}
+    nested = {path.name: [p.name for p in class_folders(path, True)] for path in classes if path not in own}
+    words = {word for name in nested for word in _SPLIT_WORDS & set(re.split("[^a-z]+", name.lower()))}
+    same = len(nested) == len(classes) and len(set(map(tuple, nested.values()))) == 1
+    if len(nested) > 1 and (len(words) > 1 or same and len(next(iter(nested.values()))) > 1):
+        raise DataError(f"{folder} holds {', '.join(list(nested)[:4])}, folders of folders such as "
+                        f"{', '.join(next(iter(nested.values()))[:4])}: they look like splits, and would be taken for "
+                        "classes. Call them train and test, or set root to the one of each side.")
+    if len(classes) == 1 and any(nested.values()):
+        name, inside = next(iter(nested.items()))
+        raise DataError(f"{folder} holds the folder {name} alone, and that holds {', '.join(inside[:4])}: set root to "
+                        f"{folder / name}.")
 
 
-def _class_names(path: Path) -> dict[int, str]:
-    names = {}
-    for line_number, line in _lines(path, "class_id_map_file"):
-        label, _, name = line.partition(" ")
-        if not label.isdigit() or not name.strip():
-            raise DataError(f"{path}, line {line_number}: {line!r} is not 'label name'.")
-        names[int(label)] = name.strip()
-    return names
+def _refuse_two_labels(paths: list[Path], labels: list[int], classes: list[str]) -> None:
+    """Raises DataError where links put one file under two labels. Where there are no links, nothing is asked."""
+    links = [i for i, path in enumerate(paths) if path.is_symlink()]
+    if not links:
+        return
+    seen: dict[str, int] = {}
+    for i, path in enumerate(paths):
+        other = seen.setdefault(os.path.realpath(path), i)
+        if labels[other] != labels[i]:
+            raise DataError(f"{path} and {paths[other]} are the same file under two labels, "
+                            f"{brief(classes[labels[i]])} and {brief(classes[labels[other]])}: remove one.")

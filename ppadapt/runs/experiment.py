@@ -15,7 +15,7 @@ import yaml
 from .. import build, files, log
 from .. import config as configs
 from ..config import Config
-from ..data import build_transforms
+from ..data import build_transforms, labels
 from ..engine import evaluate as evaluation
 from ..engine.amp import Precision
 from ..engine.loop import run as run_training
@@ -96,19 +96,18 @@ def evaluate(config: Config, backend: Optional[str] = None, precision: str = "fl
     data = build.loader(config.DataLoader.Eval, "test", config.Global.seed, task=task)
     if backend in (None, "dygraph") and exported is None:
         backends.check("dygraph", precision, "cpu")
-        model = build.tuned_model(config, data.dataset.classes)
+        model = build.tuned_model(config, build.class_names(config, data.dataset))
+        classes, whose = model.classes, "the tuned file"
         amp = Precision(**vars(config.AMP))
         amp.prepare(model.adaptation)
         model.adaptation.eval()
         network, context = model.adaptation, amp.context
     else:
         served = serving.service(config, backend, precision, exported)
-        if served.classes != data.dataset.classes:
-            ours, theirs = (f"{len(names)} classes ({', '.join(names[:3])} ...)"
-                            for names in (served.classes, data.dataset.classes))
-            raise ConfigError(f"the network answers with {ours} and DataLoader.Eval has {theirs}: use the data set it "
-                              "was trained for")
+        classes, whose = served.classes, "the network"
         network, context = served.logits, contextlib.nullcontext
+    for warning in labels.match_classes(data.dataset, classes, "DataLoader.Eval", whose):
+        log.LOGGER.warning("%s", warning)
     start = time.perf_counter()
     metrics = build.metrics(config, task, "Eval")
     result = evaluation.evaluate(network, log.progress(data, "evaluating"),

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import files
 from ..data import BrokenImageError, Compose, decode_image
+from ..data.find import find_images as search
 from ..errors import ConfigError, UserError
 from ..log import LOGGER
 from ..tasks import Task
@@ -26,8 +27,11 @@ def find_images(where: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        found = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in files.IMAGE_SUFFIXES and p.is_file()]
-        what = f"the folder {where} holds no image ({', '.join(files.IMAGE_SUFFIXES)})"
+        inside = search(path)
+        found, left_out = inside.images, inside.said()
+        what = f"the folder {where} holds no image ({', '.join(files.IMAGE_SUFFIXES)}){': ' * bool(left_out)}{left_out}"
+        if found and left_out:
+            LOGGER.warning("Infer.infer_imgs: below %s are left out: %s", where, left_out)
     else:
         found = [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if Path(p).is_file()]
         what = f"{where} is no file, no folder and no pattern that fits a file"

@@ -1,0 +1,110 @@
+"""Labels that cannot be right, said before anything is trained; and test labels brought into training's order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import brief
+from .base import Dataset
+from .errors import DataError
+
+# Labels imply classes from 0 on. Beyond so many for each one that occurs, one of them is taken for a mistake.
+_CLASSES_PER_LABEL, _AND = 4, 10
+
+
+def check_names(classes: Sequence[str], where: str) -> None:
+    """Raises DataError for class names that no file can hold, and for one that stands twice."""
+    for name in classes:
+        try:
+            name.encode("utf-8")
+        except UnicodeEncodeError:
+            raise DataError(f"{where}: the class name {name!r} cannot be written as UTF-8, as tuned files hold it: "
+                            "rename it.") from None
+    twice = sorted({name for name in classes if classes.count(name) > 1}) if len(set(classes)) < len(classes) else []
+    if twice:
+        raise DataError(f"{where}: the class name {brief(twice[0])} stands for several classes: make them differ.")
+
+
+def check_training(data: Dataset, where: str) -> list[str]:
+    """Warnings about labels [N] that are seldom meant: classes without an image.
+
+    Raises:
+        DataError: for what is never meant: one class, or a label so far beyond the others that it is a mistake.
+    """
+    if data.labels.ndim != 1:
+        return []
+    count = len(data.classes)
+    if count < 2:
+        way = ("labels are numbers from 0 on, one for each class" if data.implied
+               else "put the images of each class into a folder of its own below root")
+        raise DataError(f"{where} has one class, {brief(data.classes[0])}: there is nothing to tell apart; {way}.")
+    present = np.unique(data.labels)
+    if count > _AND + _CLASSES_PER_LABEL * len(present) and data.implied:
+        row = int(np.argmax(data.labels))
+        raise DataError(f"{where}: label {present[-1]} of {data.name(row)} would make {count:,} classes, and only "
+                        f"{len(present)} labels occur: correct it, or set relabel: True to number those that occur.")
+    missing = np.setdiff1d(np.arange(count), present)
+    if not len(missing):
+        return []
+    if len(present) == 1:
+        raise DataError(f"{where}: every image is of class {brief(data.classes[present[0]])}: there is nothing to tell "
+                        f"apart{_of_a_part(data)}.")
+    names = ", ".join(brief(data.classes[i]) for i in missing[:5])
+    hint = ""
+    if data.implied and missing[0] == 0:
+        hint = f": labels count from 0, and these begin at {present[0]}. Subtract that, or set relabel: True"
+    elif data.implied:
+        hint = ": relabel: True numbers only those that occur"
+    return [f"{where}: {len(missing)} of {count} classes have no training image{_of_a_part(data)} ({names}"
+            f"{' ...' * (len(missing) > 5)}){hint}"]
+
+
+def match_classes(data: Dataset, classes: Sequence[str], ours: str, theirs: str) -> list[str]:
+    """Bring the labels of ``data`` into the order of ``classes``, in place; returns warnings.
+
+    Args:
+        ours, theirs: where the data and the classes come from, for messages.
+
+    Raises:
+        DataError: for images of a class that is not among them.
+    """
+    warnings = []
+    if list(data.classes) != list(classes):
+        places = {name: i for i, name in enumerate(classes)}
+        strange = [i for i, name in enumerate(data.classes) if name not in places]
+        rows = data.labels[:, strange].any(axis=1) if data.labels.ndim == 2 else np.isin(data.labels, strange)
+        if rows.any():
+            row = int(np.argmax(rows))
+            name = data.classes[strange[0] if data.labels.ndim == 2 else int(data.labels[row])]
+            raise DataError(f"{ours} has {int(rows.sum())} images of classes that {theirs} lacks ({brief(name)}: "
+                            f"{data.name(row)}); there are {_named(classes)}. {_WAY_OUT}")
+        if data.labels.ndim == 2:
+            labels = np.zeros([len(data.labels), len(classes)], data.labels.dtype)
+            for i, name in enumerate(data.classes):
+                if name in places:
+                    labels[:, places[name]] = data.labels[:, i]
+        else:
+            table = np.array([places.get(name, 0) for name in data.classes], np.int64)
+            labels = table[data.labels]
+        data.labels, data.classes = labels, list(classes)
+    if data.labels.ndim == 1:
+        missing = np.setdiff1d(np.arange(len(classes)), data.labels)
+        if len(missing):
+            names = ", ".join(brief(classes[i]) for i in missing[:5])
+            warnings.append(f"{ours}: {len(missing)} of {len(classes)} classes have no test image{_of_a_part(data)} "
+                            f"({names}{' ...' * (len(missing) > 5)}): nothing is measured of them")
+    return warnings
+
+
+_WAY_OUT = ("Remove them, add training images of them, or give both sides the same classes (the same folders, or the "
+            "same class_id_map_file)")
+
+
+def _named(classes: Sequence[str]) -> str:
+    return f"{len(classes)} classes ({', '.join(map(brief, classes[:5]))}{' ...' * (len(classes) > 5)})"
+
+
+def _of_a_part(data: Dataset) -> str:
+    return f" (limit is {data.limit})" if data.limit is not None else ""
