@@ -50,8 +50,9 @@ def test_training_and_inference_find_the_same_files(classes, caplog):
 
 def test_links_are_followed_once_and_circles_end(classes, tmp_path):
     elsewhere = save(tmp_path / "elsewhere" / "far.png").parent
-    for name, target in (("loop", "."), ("loop2", ".."), ("far", elsewhere), ("far2", elsewhere), ("self.png", "self.png"),
-                         ("again.png", "0.png"), ("gone.png", "nowhere.png"), ("one.png", elsewhere / "far.png")):
+    links = {"loop": ".", "loop2": "..", "far": elsewhere, "far2": elsewhere, "self.png": "self.png",
+             "again.png": "0.png", "gone.png": "nowhere.png", "one.png": elsewhere / "far.png"}
+    for name, target in links.items():
         os.symlink(target, classes / "a" / name)
     found = find_images(classes / "a")
     # ".." leads to b and back to a, which was found before.
