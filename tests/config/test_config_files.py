@@ -31,7 +31,7 @@ def load(tmp_path):
     (MINIMAL + "Tuning: {name: VPT}\nTuning: {name: LinearProbe}\n", "'Tuning' stands twice, in line 6 too"),
     (MINIMAL + "Tuning: &a {blocks: *a}\n", "an alias"),
     (MINIMAL + "Infer: {transforms: &a [*a]}\n", "an alias"),
-    (MINIMAL + BOMB, "raise PPADAPT_MAX_YAML_VALUES"),
+    (MINIMAL + BOMB, "PPADAPT_MAX_YAML_VALUES"),
     (MINIMAL + "Global: {output_dir: !!timestamp hello}\n", "the tag tag:yaml.org,2002:timestamp is not for a config"),
     (MINIMAL + "Global: {output_dir: !!bool hello}\n", "is not for a config"),
     (MINIMAL + "Global: {output_dir: !!python/object/apply:os.system ['true']}\n", "is not for a config"),
