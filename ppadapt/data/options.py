@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..options import construct
-from .errors import DataError
+from .errors import DataError, choose
 
 
 def number(value: float | str, what: str) -> float:
@@ -57,6 +57,8 @@ def build_op(entry: dict | str, table: dict[str, type], family: str) -> object:
     if not isinstance(entry, dict) or len(entry) != 1:
         raise DataError(f"{family} {entry!r} is not one operator: write '- Name: {{option: value}}'.")
     (name, options), = entry.items()
+    if name not in table:
+        raise DataError(choose(family, name, table))
     if not isinstance(options or {}, dict):
         raise DataError(f"{name}: {options!r} is not a table of options: write '{name}: {{option: value}}'.")
     try:
