@@ -12,25 +12,36 @@ from .version import __version__  # noqa: F401
 
 cpu.prepare()  # before Paddle is imported, by whatever below does it first
 
-_METHODS = ("AdaptFormer", "VPT", "LinearProbe", "FullFineTuning", "Houlsby", "Pfeiffer", "AdapterPlus", "LoRA", "SSF",
-            "BitFit", "LayerNormTuning", "Convpass", "RepAdapter", "LastBlocks")
+# Name -> where it is. The tuning methods beside them are those of `tuning.METHODS`.
 _PUBLIC = {
-    **dict.fromkeys(_METHODS, "tuning.methods"), "attach": "tuning", "Adaptation": "tuning", "Method": "tuning",
+    "attach": "tuning", "Adaptation": "tuning", "Method": "tuning", "METHODS": "tuning",
     "Anatomy": "models.anatomy", "anatomy_of": "models.catalogue", "catalogue": "models.catalogue",
     "network": "networks", "vit": "networks", "heads": "models.heads", "UserError": "errors",
+    "DATASETS": "data", "TRANSFORMS": "data", "TASKS": "tasks",
 }
-__all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name):
     """Import on first use: `import ppadapt` itself stays quick."""
-    import importlib
-
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'ppadapt' has no attribute {name!r}")
-    module = importlib.import_module("." + _PUBLIC[name], __name__)
-    return module if _PUBLIC[name].endswith("." + name) else getattr(module, name)
+    if name in _PUBLIC:
+        module = _module(_PUBLIC[name])
+        return module if _PUBLIC[name].endswith("." + name) else getattr(module, name)
+    if name == "__all__":
+        return sorted([*_PUBLIC, *_methods()])
+    if name[:1].isupper() and name in _methods():
+        return _methods()[name]
+    raise AttributeError(f"module 'ppadapt' has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted([*globals(), *_PUBLIC])
+    return sorted([*globals(), *_PUBLIC, *_methods()])
+
+
+def _methods():
+    return _module("tuning").METHODS
+
+
+def _module(path):
+    import importlib
+
+    return importlib.import_module("." + path, __name__)
