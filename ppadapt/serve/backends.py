@@ -1,6 +1,12 @@
-"""Who computes: images float32 [N, C, H, W] in, what the task answers out, float32 [N, classes]."""
+"""Who computes: images float32 [N, C, H, W] in, what the task answers out, float32 [N, classes].
+
+Each may be called from several threads. Paddle Inference's predictor is one input, one output and one workspace, and
+dygraph's no_grad is one switch for the process, so calls take turns there; each uses all cores anyway.
+"""
 from __future__ import annotations
 
+import functools
+import threading
 from pathlib import Path
 from typing import Callable
 
@@ -37,9 +43,22 @@ def check(backend: str, precision: str, device: str) -> None:
         raise ConfigError("--precision bfloat16 needs a processor with AVX-512: use float32")
 
 
+def _in_turn(predict: Predict) -> Predict:
+    """The same for several threads: one call at a time."""
+    lock = threading.Lock()
+
+    @functools.wraps(predict)
+    def alone(images: np.ndarray) -> np.ndarray:
+        with lock:
+            return predict(images)
+
+    return alone
+
+
 def dygraph(network, task: Task) -> Predict:
     """The network as it is, in eval mode."""
 
+    @_in_turn
     @paddle.no_grad()
     def predict(images: np.ndarray) -> np.ndarray:
         logits = network(paddle.to_tensor(images)).astype("float32")
@@ -90,6 +109,7 @@ def _paddle_inference(folder: Path, kind: str, device: str, precision: str) -> P
     given = predictor.get_input_handle(predictor.get_input_names()[0])
     answer = predictor.get_output_handle(predictor.get_output_names()[0])
 
+    @_in_turn
     def predict(images: np.ndarray) -> np.ndarray:
         given.reshape(images.shape)
         given.copy_from_cpu(images)

@@ -1,8 +1,10 @@
 """Export, inference and evaluation through backends: from Python, from the command line, and their one-line errors."""
 import csv
+import importlib.util
 import re
 import runpy
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -204,3 +206,19 @@ def test_batches_and_order_of_answers(photos):
     assert given == [(2, 3, 8, 8), (1, 3, 8, 8)]
     assert [Path(answer["file"]).name for answer in answers] == ["a.png", "b.png", "c.png"]
     assert all(answer["predictions"][0]["probability"] >= 0.5 for answer in answers)
+
+
+@pytest.mark.parametrize("backend", ["dygraph", "paddle_inference", pytest.param("onnx", marks=pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("paddle2onnx", "onnxruntime")), reason="no ONNX here"))])
+def test_eight_threads_with_batches_of_other_sizes_get_their_own_answers(plan, backend):
+    served = serving.service(plan, backend)
+    batches = [np.random.default_rng(i).normal(size=(1 + i % 5, 3, 8, 8)).astype("float32") for i in range(8)]
+    expected = [served.predict(batch) for batch in batches]
+
+    def ask(i):
+        return [served.predict(batches[i]) for _ in range(40)]
+
+    with ThreadPoolExecutor(8) as threads:
+        for i, answers in enumerate(threads.map(ask, range(8))):
+            assert all(answer.shape == expected[i].shape for answer in answers)
+            assert max(np.abs(answer - expected[i]).max() for answer in answers) < 1e-6
