@@ -17,7 +17,7 @@ _PUBLIC = {
     "attach": "tuning", "Adaptation": "tuning", "Method": "tuning", "METHODS": "tuning",
     "Anatomy": "models.anatomy", "anatomy_of": "models.catalogue", "catalogue": "models.catalogue",
     "network": "networks", "vit": "networks", "heads": "models.heads", "UserError": "errors",
-    "DATASETS": "data", "TRANSFORMS": "data", "TASKS": "tasks",
+    "DATASETS": "data", "TRANSFORMS": "data", **dict.fromkeys(("TASKS", "Task", "Loss", "Metric"), "tasks"),
 }
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Class names and probabilities for an image, a folder of images or a glob."""
+"""Answers for an image, a folder of images or a glob: class names and probabilities."""
 from _run import run, serving_options, serving_parser
 
 EXAMPLES = """\
@@ -8,11 +8,18 @@ EXAMPLES = """\
   python tools/infer.py -c ... -o Global.pretrained_model=... -o "Infer.infer_imgs=photos/**/*.png" \\
       -o Infer.save_path=answers.csv --backend paddle_inference --precision bfloat16
   python tools/infer.py --exported inference/ -o Infer.infer_imgs=photos/
+  python tools/infer.py -c configs/mosaic/vit_micro_linear.yaml -o ... --threshold 0.3    # several labels per image
 """
 
 
 def main():
-    options = serving_options(serving_parser(__doc__, EXAMPLES).parse_args())
+    parser = serving_parser(__doc__, EXAMPLES)
+    parser.add_argument("--threshold", type=float, metavar="P", help="of several labels per image, name those from "
+                        "this probability on (Task.threshold)")
+    args = parser.parse_args()
+    if args.threshold is not None:
+        args.override.append(f"Task.threshold={args.threshold}")
+    options = serving_options(args)
     from ppadapt.errors import printable
     from ppadapt.runs import experiment
 

@@ -7,6 +7,7 @@ from .cifar import CIFAR10, CIFAR100
 from .digits import Digits
 from .folder import ImageFolder
 from .image_list import ImageNetDataset
+from .multi_label import NUSWIDE, MultiLabelDataset
 
 DATASETS: dict[str, type[Dataset]] = {
     "CIFAR10": CIFAR10,
@@ -14,4 +15,6 @@ DATASETS: dict[str, type[Dataset]] = {
     "Digits": Digits,
     "ImageFolder": ImageFolder,
     "ImageNetDataset": ImageNetDataset,
+    "MultiLabelDataset": MultiLabelDataset,
+    "NUSWIDE": NUSWIDE,
 }

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Optional
 
 from ..errors import choose
+from .loss import Loss
 from .metric import Metric
 from .multi_label import MultiLabel
 from .single_label import SingleLabel
@@ -30,4 +31,4 @@ def from_manifest(manifest: Optional[Mapping[str, Any]]) -> Task:
     return TASKS[kind](**options)
 
 
-__all__ = ["TASKS", "Metric", "MultiLabel", "SingleLabel", "Task", "TaskError", "from_manifest"]
+__all__ = ["TASKS", "Loss", "Metric", "MultiLabel", "SingleLabel", "Task", "TaskError", "from_manifest"]
