@@ -94,7 +94,7 @@ def test_it_trains_evaluates_saves_exports_infers_and_is_compared(plan, tmp_path
     folder = Path(results["folder"])
     record = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert record["task"] == {"kind": "Regression"} and "top1" not in record
-    assert weights.load_adapter(folder / "best_model.safetensors")[1]["task"] == {"kind": "Regression"}
+    assert weights.load_tuned(folder / "best_model.safetensors")[1]["task"] == {"kind": "Regression"}
 
     saved = config.load(folder / "config.yaml", [f"Global.pretrained_model={folder / 'best_model.safetensors'}"])
     assert saved.Loss.Train == [{"SquaredError": {}}]  # what the task chose is written down
