@@ -63,8 +63,8 @@ class MultiLabelDataset(_MultiLabelFiles):
             path, tab, text = line.rpartition("\t")
             row = [value.strip() for value in text.split(",")]
             if not tab or not path.strip() or any(value not in ("0", "1") for value in row):
-                raise DataError(f"{listing}, line {number}: {brief(line)} is not 'path<tab>0,1,1,0': a path, a tab, and a 0 "
-                                "or 1 for each class. A list of one label per image is for ImageNetDataset.")
+                raise DataError(f"{listing}, line {number}: {brief(line)} is not 'path<tab>0,1,1,0': a path, a tab, "
+                                "and a 0 or 1 for each class. A list of one label per image is for ImageNetDataset.")
             if rows and len(row) != len(rows[0]):
                 raise DataError(f"{listing}, line {number} has {len(row)} labels and the lines before have "
                                 f"{len(rows[0])}: give every image a 0 or 1 for each class.")
