@@ -7,7 +7,7 @@ import paddle
 from paddle import nn
 
 PACKAGE = Path(__file__).resolve().parent.parent / "ppadapt"
-GROUND = {"errors", "cpu", "files", "limits", "log", "options", "paddle_compat", "pickles", "ranges",
+GROUND = {"errors", "cpu", "files", "half", "limits", "log", "options", "paddle_compat", "pickles", "ranges",
           "resampling", "version"}
 # Room (a folder or a file of the package) -> the rooms it may import, beside the ground floor.
 ALLOWED = {
@@ -18,9 +18,9 @@ ALLOWED = {
     "build": {"config", "data", "engine", "models", "networks", "tasks", "tuning", "weights"},
     "serve": {"build", "config", "data", "engine", "models", "tasks", "tuning"},
     "runs": {"build", "config", "data", "engine", "networks", "serve", "tasks", "tuning", "weights"},
-    "errors": set(), "cpu": set(), "paddle_compat": set(), "version": set(), "files": {"errors"}, "log": {"errors"},
-    "limits": {"errors"}, "pickles": {"errors", "limits"}, "ranges": set(), "resampling": set(),
-    "options": {"errors", "ranges"},
+    "errors": set(), "cpu": set(), "half": set(), "paddle_compat": set(), "version": set(),
+    "files": {"errors"}, "log": {"errors"}, "limits": {"errors"}, "pickles": {"errors", "limits"}, "ranges": set(),
+    "resampling": set(), "options": {"errors", "ranges"},
     "__init__": {"cpu", "version"},
 }
 

@@ -1,10 +1,11 @@
 """The only place where a configuration becomes objects: a file for each part of it."""
 from .data import BALANCED, SAMPLERS, dataset, loader
-from .device import set_device
+from .device import precision_of, set_device
 from .model import KEEP_HEAD, TunedModel, class_names, methods, network, tuned_model
 from .names import options_for
 from .task import entries, losses, metrics, task_of
 from .training import check, job
 
 __all__ = ["BALANCED", "KEEP_HEAD", "SAMPLERS", "TunedModel", "check", "class_names", "dataset", "entries", "job",
-           "loader", "losses", "methods", "metrics", "network", "options_for", "set_device", "task_of", "tuned_model"]
+           "loader", "losses", "methods", "metrics", "network", "options_for", "precision_of", "set_device",
+           "task_of", "tuned_model"]

@@ -1,9 +1,12 @@
-"""Global.device."""
+"""What is computed on, and how exactly: Global.device and AMP."""
 from __future__ import annotations
 
 import paddle
 
+from ..config import Config
+from ..engine.amp import Precision
 from ..errors import ConfigError, choose
+from ..tuning.frozen.onednn.support import bfloat16_obstacle
 
 
 def set_device(device: str) -> str:
@@ -20,3 +23,8 @@ def set_device(device: str) -> str:
         return paddle.set_device(device)
     except (ValueError, OSError) as error:
         raise ConfigError(f"Global.device {device}: {error}") from None
+
+
+def precision_of(config: Config) -> Precision:
+    """The section AMP as an object. Raises ConfigError for a level or type that there is not."""
+    return Precision(**vars(config.AMP), cpu_obstacle=bfloat16_obstacle)

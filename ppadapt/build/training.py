@@ -21,7 +21,7 @@ from ..tasks import Task
 from ..tuning.frozen import features
 from ..tuning.frozen.recompute import recompute_blocks
 from .data import dataset, loader
-from .device import set_device
+from .device import precision_of, set_device
 from .model import TunedModel, tuned_model
 from .task import losses, metrics, task_of
 
@@ -68,7 +68,7 @@ def _parts(config: Config) -> tuple[dict[str, Any], TunedModel]:
     parameters = built.adaptation.parameters()
     optimizer = _optimizer(config, parameters, schedule)
     ema = None if config.EMA.decay is None else EMA(parameters, config.EMA.decay)
-    precision = Precision(**vars(config.AMP))
+    precision = precision_of(config)
     # From here on the loaders may give features in the place of images, to a network that is its head alone.
     network, train_loader, eval_loader = _on_features(config, built, train_loader, eval_loader, precision)
 

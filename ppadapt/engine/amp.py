@@ -2,9 +2,11 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Callable
 
 import paddle
 
+from .. import half
 from ..errors import ConfigError, choose
 from ..log import LOGGER
 
@@ -18,19 +20,29 @@ class Precision:
 
     What trains is float32 at every level: the tuned state loses nothing and needs no master copy. (Under
     full fine-tuning nothing is frozen, and O2 stores no more in half precision than O1.) float16 scales the
-    loss; bfloat16 has float32's range and needs none. On a CPU Paddle has no mixed precision: a warning, O0.
+    loss; bfloat16 has float32's range and needs none.
+
+    On a CPU Paddle has no mixed precision. There bfloat16 is computed by `tuning.frozen` (products of what is frozen,
+    accumulated in float32; norms, softmax and what trains in float32; O2 is as O1). Where that cannot be, and for
+    float16: a warning, O0.
+
+    Args:
+        cpu_obstacle: asked on a CPU for the reason why bfloat16 cannot be computed there; empty where it can.
 
     Raises:
         ConfigError: for an unknown level or dtype.
     """
 
     def __init__(self, level: str = "O0", dtype: str = "float16", scale_loss: float = 65536.0,
-                 use_dynamic_loss_scaling: bool = True):
+                 use_dynamic_loss_scaling: bool = True,
+                 cpu_obstacle: Callable[[], str] = lambda: "Paddle has no mixed precision on a CPU"):
         for key, value, allowed in (("level", level, LEVELS), ("dtype", dtype, DTYPES)):
             if value not in allowed:
                 raise ConfigError(choose(f"AMP.{key}", value, allowed))
-        self.asked, self.dtype = level, dtype
-        self.level = "O0" if paddle.get_device() == "cpu" else level
+        self.level, self.dtype, self.on_cpu, self.obstacle = level, dtype, paddle.get_device() == "cpu", ""
+        if self.on_cpu and level != "O0":
+            self.obstacle = cpu_obstacle() if dtype == "bfloat16" else "a CPU computes in bfloat16 or float32"
+            self.level = "O0" if self.obstacle else "O1"
         self.scaler = None
         if self.level != "O0" and dtype == "float16":
             self.scaler = paddle.amp.GradScaler(init_loss_scaling=scale_loss,
@@ -38,8 +50,8 @@ class Precision:
 
     def prepare(self, adaptation) -> None:
         """Store what is frozen in half precision, in place: its matrices under O1, its layers under O2."""
-        if self.level != self.asked:
-            LOGGER.warning("AMP.level %s is for a GPU: on a CPU Paddle computes in float32", self.asked)
+        if self.obstacle:
+            LOGGER.warning("AMP has no effect, everything is computed in float32: %s", self.obstacle)
         if self.level == "O1":
             adaptation.store_frozen(self.dtype)
         if self.level == "O2":
@@ -51,6 +63,8 @@ class Precision:
         """The context of a forward pass."""
         if self.level == "O0":
             return contextlib.nullcontext()
+        if self.on_cpu:
+            return half.bfloat16_on_cpu()
         return paddle.amp.auto_cast(level=self.level, dtype=self.dtype)
 
     def backward(self, loss: paddle.Tensor) -> None:

@@ -17,7 +17,6 @@ from .. import config as configs
 from ..config import Config
 from ..data import build_transforms, labels
 from ..engine import evaluate as evaluation
-from ..engine.amp import Precision
 from ..engine.loop import run as run_training
 from ..errors import ConfigError
 from ..serve import backends
@@ -98,7 +97,7 @@ def evaluate(config: Config, backend: Optional[str] = None, precision: str = "fl
         backends.check("dygraph", precision, "cpu")
         model = build.tuned_model(config, build.class_names(config, data.dataset))
         classes, whose = model.classes, "the tuned file"
-        amp = Precision(**vars(config.AMP))
+        amp = build.precision_of(config)
         amp.prepare(model.adaptation)
         model.adaptation.eval()
         network, context = model.adaptation, amp.context

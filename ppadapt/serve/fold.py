@@ -53,7 +53,7 @@ def fold_branch(network: nn.Layer, path: str) -> bool:
     block = find(network, path)
     branch = getattr(block, "adaptmlp", None)
     if (branch is None or branch.sequential or branch.layernorm != "none" or not isinstance(block, Block)
-            or type(block.mlp) is not Mlp
+            or not isinstance(block.mlp, Mlp)
             or any(hooked(layer) for layer in (block.mlp, block.mlp.act, block.mlp.fc2, block.mlp.drop))):
         return False
     mlp = FoldedMlp(block)
@@ -119,5 +119,5 @@ def _linear(weight: np.ndarray, bias: np.ndarray) -> nn.Linear:
 
 def _plain(block: nn.Layer) -> bool:
     """Whether a block is one of ours that nothing hooks into."""
-    return (type(block) is Block and type(block.mlp) in (Mlp, FoldedMlp) and isinstance(block.attn, Attention)
+    return (type(block) is Block and isinstance(block.mlp, (Mlp, FoldedMlp)) and isinstance(block.attn, Attention)
             and not any(hooked(layer) for layer in block.sublayers(include_self=True)))

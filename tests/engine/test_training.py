@@ -14,6 +14,7 @@ from ppadapt.engine.amp import Precision
 from ppadapt.engine.loop import TrainingError
 from ppadapt.errors import UserError
 from ppadapt.runs import experiment
+from ppadapt.tuning.frozen.onednn.support import bfloat16_obstacle
 
 OPS = [{"ResizeImage": {"size": 32}}, {"NormalizeImage": {"mean": [0.5] * 3, "std": [0.5] * 3, "order": ""}},
        {"ToCHWImage": None}]
@@ -128,18 +129,30 @@ def test_ema_is_what_is_evaluated_and_saved(tmp_path):
     assert not same(tuned(results, "best_model"), tuned(results, "latest"))
 
 
-@pytest.mark.parametrize("level, dtype", [("O1", "float16"), ("O2", "bfloat16")])
-def test_mixed_precision_on_a_cpu_is_float32_and_says_so(tmp_path, level, dtype):
+@pytest.mark.parametrize("level, dtype, obstacle", [
+    ("O1", "float16", "a CPU computes in bfloat16 or float32"), ("O2", "bfloat16", "no bfloat16 instructions")])
+def test_mixed_precision_that_a_cpu_cannot_do_is_float32_and_says_so(tmp_path, monkeypatch, level, dtype, obstacle):
+    monkeypatch.setattr(build.device, "bfloat16_obstacle", lambda: "this processor has no bfloat16 instructions")
     exact = experiment.train(plan(tmp_path, Global__epochs=1))
     mixed = experiment.train(plan(tmp_path, Global__epochs=1, AMP={"level": level, "dtype": dtype}))
     assert same(tuned(exact), tuned(mixed))
-    assert "on a CPU Paddle computes in float32" in (Path(mixed["folder"]) / "train.log").read_text(encoding="utf-8")
+    said = (Path(mixed["folder"]) / "train.log").read_text(encoding="utf-8")
+    assert "everything is computed in float32" in said and obstacle in said
+
+
+def test_bfloat16_on_a_cpu_trains_what_float32_does(tmp_path):
+    if bfloat16_obstacle():
+        pytest.skip(bfloat16_obstacle())
+    exact = experiment.train(plan(tmp_path, Global__epochs=2))
+    mixed = experiment.train(plan(tmp_path, Global__epochs=2, AMP={"level": "O1", "dtype": "bfloat16"}))
+    assert mixed["loss"] != exact["loss"] and mixed["loss"] == pytest.approx(exact["loss"], rel=0.02)
+    assert all(tensor.dtype == np.float32 for tensor in tuned(mixed).values())
 
 
 def test_o1_keeps_frozen_matrices_in_its_type_and_what_trains_in_float32(tmp_path):
     _, model = build.job(plan(tmp_path))
     precision = Precision(dtype="bfloat16")
-    precision.asked = precision.level = "O1"  # as on a GPU
+    precision.level = "O1"  # as on a GPU
     precision.prepare(model.adaptation)
     network = model.adaptation.network
     assert network.blocks[0].mlp.fc1.weight.dtype == paddle.bfloat16

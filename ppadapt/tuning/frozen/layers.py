@@ -16,8 +16,10 @@ from paddle.autograd import PyLayer
 from paddle.nn import functional as F
 
 from ...models.anatomy import hooked
-from ...models.layers import HALF, Attention
+from ...models.layers import HALF, Attention, Mlp
 from ...paddle_compat import autocast_dtype, autocasting, cast_layer, epsilon, normalized_shape
+from .onednn import layers as onednn
+from .onednn.support import usable as onednn_usable
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -26,14 +28,15 @@ def prepare_frozen(network: nn.Layer, cheap: bool = True) -> None:
     """Give the network's layers their cheap forward, in place.
 
     Args:
-        network: with `stop_gradient` set on what is frozen. Where nothing is frozen, nothing changes.
+        network: with `stop_gradient` set on what is frozen. Where nothing is, nothing changes but on a CPU.
         cheap: False leaves all as plain Paddle has it, but for the fault of its LayerNorm.
     """
-    if not any(p.stop_gradient for p in network.parameters()):
+    if not any(p.stop_gradient for p in network.parameters()) and not (cheap and onednn_usable()):
         return
     swaps = {nn.LayerNorm: FrozenLayerNorm}
     if cheap:
-        swaps.update({nn.LayerNorm: CheapLayerNorm, nn.Linear: CheapLinear, Attention: CheapAttention})
+        swaps.update({nn.LayerNorm: CheapLayerNorm, nn.Linear: CheapLinear, Attention: CheapAttention,
+                      nn.GELU: CheapGelu, Mlp: CheapMlp})
     for layer in network.sublayers(include_self=True):
         layer.__class__ = swaps.get(type(layer), type(layer))
 
@@ -85,9 +88,13 @@ class CheapLayerNorm(FrozenLayerNorm):
     """The same with a quicker gradient on a CPU, where Paddle's takes twenty times as long as the forward."""
 
     def forward(self, x):
-        if wants_gradient(x) and quick_on_cpu(x, self.weight, self.bias) and _frozen(self) \
-                and self.weight is not None and len(normalized_shape(self)) == 1:
-            return _LayerNorm.apply(x, self)
+        if self.weight is not None and self.bias is not None and len(normalized_shape(self)) == 1:
+            if fits_onednn(x, self.weight, self.bias) and self.weight.dtype == self.bias.dtype == x.dtype:
+                if wants_gradient(x, self.weight, self.bias):
+                    return onednn.LayerNorm.apply(x, self.weight, self.bias, epsilon(self))
+                return onednn.layer_norm(x, self.weight, self.bias, epsilon(self))[0]
+            if wants_gradient(x) and quick_on_cpu(x, self.weight, self.bias) and _frozen(self):
+                return _LayerNorm.apply(x, self)
         return FrozenLayerNorm.forward(self, x)
 
 
@@ -95,6 +102,10 @@ class CheapLinear(FrozenLinear):
     """A Linear that keeps its input only where its weight trains, and adds its bias in the matrix product."""
 
     def forward(self, x):
+        if fits_onednn(x, self.weight, self.bias):
+            if wants_gradient(x, self.weight, self.bias):
+                return onednn.Linear.apply(x, self.weight, self.bias)
+            return onednn.product(x, self.weight, self.bias, onednn.compute_type())
         quick = paddle.in_dynamic_mode() and quick_on_cpu(x, self.weight, self.bias)
         if wants_gradient(x, self.weight, self.bias):
             if quick or self.weight.stop_gradient:
@@ -104,16 +115,51 @@ class CheapLinear(FrozenLinear):
         return FrozenLinear.forward(self, x)
 
 
-class CheapAttention(Attention):
-    """Attention with the heads in front from the start, on a CPU: fewer transposes, and fewer things kept."""
+class CheapGelu(nn.GELU):
+    """A GELU that runs on all cores."""
 
     def forward(self, x):
-        parts, drops = (self.qkv, self.proj), (self.attn_drop, self.proj_drop)
-        if wants_gradient(x) and all(type(p) is CheapLinear and _frozen(p) and not hooked(p) for p in parts) \
-                and not any(drop.training and drop.p or hooked(drop) for drop in drops) \
-                and quick_on_cpu(x, self.qkv.weight, self.qkv.bias, self.proj.weight, self.proj.bias):
+        if self._approximate or not fits_onednn(x):
+            return nn.GELU.forward(self, x)
+        return onednn.Gelu.apply(x) if wants_gradient(x) else onednn.gelu(x)
+
+
+class CheapMlp(Mlp):
+    """An MLP that keeps what enters its GELU and nothing else."""
+
+    def forward(self, x):
+        if _in_one_piece((self.fc1, self.fc2), (self.drop,), (self.act,)) \
+                and fits_onednn(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias):
+            return onednn.Mlp.apply(x, self) if wants_gradient(x) else onednn.mlp_forward(x, self)
+        return Mlp.forward(self, x)
+
+
+class CheapAttention(Attention):
+    """Attention on a CPU: q, k and v stay where their product puts them, and fewer things are kept."""
+
+    def forward(self, x):
+        weights = self.qkv.weight, self.qkv.bias, self.proj.weight, self.proj.bias
+        if not _inactive(self.attn_drop):
+            return Attention.forward(self, x)
+        one_piece = _in_one_piece((self.qkv, self.proj), (self.proj_drop,))
+        if fits_onednn(x, *weights):
+            if one_piece:
+                return onednn.Attention.apply(x, self) if wants_gradient(x) else onednn.attention_forward(x, self)
+            mixed = onednn.Mix.apply(self.qkv(x), self.num_heads, self.scale)
+            return self.proj_drop(self.proj(mixed))
+        if one_piece and wants_gradient(x) and quick_on_cpu(x, *weights):
             return _Attention.apply(x, self)
         return Attention.forward(self, x)
+
+
+def _in_one_piece(linears, drops, others=()) -> bool:
+    """Whether these layers can be computed together: the Linears are frozen, and nobody looks in between."""
+    return (all(type(layer) is CheapLinear and _frozen(layer) and not hooked(layer) for layer in linears)
+            and all(_inactive(drop) for drop in drops) and not any(hooked(layer) for layer in others))
+
+
+def _inactive(drop: nn.Dropout) -> bool:
+    return not (drop.training and drop.p) and not hooked(drop)
 
 
 class _Linear(PyLayer):
@@ -240,6 +286,15 @@ def wants_gradient(*tensors) -> bool:
     """Whether the next operation on these is recorded: in dynamic mode, not while a network is traced."""
     return (paddle.in_dynamic_mode() and paddle.is_grad_enabled()
             and any(t is not None and not t.stop_gradient for t in tensors))
+
+
+def fits_onednn(x, *weights) -> bool:
+    """Whether oneDNN computes with these: float32 on a CPU (weights may be kept in bfloat16), nothing traced."""
+    def fits(w):
+        return w is None or w.place.is_cpu_place() and w.dtype in (paddle.float32, paddle.bfloat16)
+
+    return (paddle.in_dynamic_mode() and x.dtype == paddle.float32 and x.place.is_cpu_place() and x.size > 0
+            and not autocasting() and all(fits(w) for w in weights) and onednn_usable())
 
 
 def quick_on_cpu(x, *weights) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import paddle
 from paddle import nn
 
+from ... import half
 from ...models.anatomy import Anatomy
 from ...models.catalogue import anatomy_of
 from ...paddle_compat import recompute
@@ -53,5 +54,5 @@ class _Recomputed:
 
     def forward(self, x, *others, **named):  # some blocks are told the size of the grid, or a position bias
         if paddle.in_dynamic_mode() and paddle.is_grad_enabled() and not x.stop_gradient:
-            return recompute(as_now(self.run), x, *others, **named)
+            return recompute(half.as_now(as_now(self.run)), x, *others, **named)
         return self.run(x, *others, **named)
