@@ -23,6 +23,14 @@ LIMITS: dict[str, tuple] = {
 _PIXELS_PER_MEGABYTE, _MOST_PIXELS = 10_000, 50_000_000
 
 
+NO_VERIFY = "PPADAPT_NO_VERIFY"  # "1" skips the comparison of checksums
+
+
+def verifying() -> bool:
+    """Whether files are compared with the checksums they carry."""
+    return os.environ.get(NO_VERIFY) != "1"
+
+
 def limit(name: str) -> int:
     """The limit of that name. Raises UserError when its variable is no whole number."""
     text = os.environ.get(name)

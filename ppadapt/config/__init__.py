@@ -6,6 +6,7 @@ Keys of a fixed section are checked here, options that belong to a `name` where 
 
     sections   what there is                          merging    one over the other, names that change
     reading    a file and its bases as plain data     overrides  -o
+    places     output paths of a stranger's folder
 """
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from ..options import check_options, construct, section
 from . import overrides as changes
 from .merging import settle
 from .overrides import values
+from .places import forget_places
 from .reading import plain, read
 from .sections import AMP, EMA, Arch, Config, DataLoader, Global, Infer, Loss, Metric, Sampler, Split, WorkerOptions
 
@@ -34,11 +36,12 @@ def load(path: Union[str, Path], overrides: Sequence[str] = ()) -> Config:
         ConfigError: in one line, for a missing file, bad YAML, an unknown key or a value that is not allowed.
     """
     tree = read(Path(path))
+    forgotten = forget_places(tree, Path(path), overrides)
     for override in overrides:
         tree = changes.apply(tree, override)
     tree, notes = settle(tree)
     config = parse(tree, str(path))
-    config.notes = tuple(notes)
+    config.notes = (*forgotten, *notes)
     return config
 
 

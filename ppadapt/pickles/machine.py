@@ -9,6 +9,7 @@ own Unpickler does none of that: a few bytes make it take gigabytes for its memo
 from __future__ import annotations
 
 import codecs
+import gc
 import struct
 from typing import Any, Callable, Mapping, Optional, Union
 
@@ -50,6 +51,8 @@ def read_pickle(data: Union[bytes, memoryview], path: str, more: Optional[Mappin
         FileError: where bytes are damaged, or ask for more than a file may.
     """
     machine = _Machine(memoryview(data), more or {}, persistent, python2, start)
+    collecting = gc.isenabled()
+    gc.disable()  # it would go through what has been built over and over, and there is no garbage yet
     try:
         return machine.run(), machine.at
     except UnsafeFileError as error:
@@ -59,6 +62,9 @@ def read_pickle(data: Union[bytes, memoryview], path: str, more: Optional[Mappin
     except _DAMAGED as error:
         raise FileError(f"{path}: its pickle is cut short or damaged ({type(error).__name__}: {error}); get the file "
                         "again") from None
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _named(path: str, error: Exception) -> str:

@@ -142,6 +142,8 @@ def infer(config: Config, backend: Optional[str] = None, precision: str = "float
     if options.batch_size < 1 or options.topk < 1:
         raise ConfigError(f"Infer.batch_size {options.batch_size} and Infer.topk {options.topk} must be at least 1")
     files = deploy.find_images(options.infer_imgs)
+    if options.save_path:
+        deploy.check_save_path(Path(options.save_path), files)
     served = serving.service(config, backend, precision, exported)
     transform = build_transforms(options.transforms or served.transform_ops)
     start, answers = time.perf_counter(), []

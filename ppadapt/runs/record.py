@@ -15,7 +15,7 @@ from typing import Any, Optional
 from .. import build, files
 from .. import config as configs
 from ..config import Config
-from ..errors import ConfigError, UserError
+from ..errors import ConfigError, UserError, brief
 from ..networks import shipped
 
 # What changes no result: where, with what output, on what device and by how many workers.
@@ -89,8 +89,10 @@ class Record:
         """The runs in the file; those whose config this version cannot read are kept and never found."""
         try:
             self.runs = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else []
+            if not isinstance(self.runs, list) or not all(isinstance(run, dict) for run in self.runs):
+                raise ValueError(f"it holds {brief(self.runs)}")
             self._known = [(_reread(run), run.get("data")) for run in self.runs]
-        except (ValueError, OSError, AttributeError) as error:
+        except (ValueError, OSError, AttributeError, TypeError, RecursionError) as error:
             raise ConfigError(f"{self.path} cannot be read as a list of runs ({error}): mend it, or move it away "
                               "to start anew") from None
         return self.runs

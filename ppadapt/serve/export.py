@@ -4,6 +4,7 @@
     inference.onnx                 ONNX ("onnx")
     inference.yml                  preprocessing and class names under PaddleClas's keys; what it was made of
     config.yaml                    the whole config, resolved
+    SHA256SUMS                     of all of them (`sums`)
 
 As in PaddleClas's exports the output is what the task makes of the logits, such as the softmax of one label per image
 or the sigmoid of several: [N, classes] of images [N, C, H, W], for any N. `inference.yml` says which.
@@ -21,13 +22,16 @@ import yaml
 from paddle import nn
 
 from .. import paddle_compat
-from ..errors import ConfigError, choose
+from ..config.reading import parse_yaml
+from ..data import build_transforms
+from ..errors import ConfigError, brief, choose
 from ..tasks import Task
 from . import old_format
 
 STEM = "inference"
 SUFFIXES = {"paddle": ".json", "paddle-2.6": ".pdmodel", "onnx": ".onnx"}
 MANIFEST = f"{STEM}.yml"
+_MOST_BYTES = 2 ** 22  # of a manifest: thousands of class names
 OPSET = 17  # the first with LayerNormalization
 
 
@@ -107,12 +111,28 @@ def read_manifest(folder: Path) -> dict:
     if not path.is_file():
         raise ConfigError(f"{folder} is no exported network: it has no {MANIFEST}. tools/export_model.py makes one")
     try:
-        manifest = yaml.safe_load(path.read_text(encoding="utf-8"))
-        manifest["ppadapt"]["format"], manifest["ppadapt"]["input"], label_list(manifest)
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ValueError(f"it has {path.stat().st_size:,} bytes, and may have {_MOST_BYTES:,}")
+        manifest = parse_yaml(path.read_text(encoding="utf-8"))
+        _check(manifest)
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"{path} is not of tools/export_model.py ({_brief(error)}): export the network "
                           "anew") from None
     return manifest
+
+
+def _check(manifest: Mapping[str, Any]) -> None:
+    """Raises what comes of it where an entry that is used is missing or of another kind."""
+    kind, shape, classes = manifest["ppadapt"]["format"], manifest["ppadapt"]["input"]["shape"], label_list(manifest)
+    if kind not in tuple(SUFFIXES):  # a tuple: the file may give what has no hash
+        raise ValueError(choose("format", kind, SUFFIXES))
+    if not (isinstance(shape, list) and len(shape) == 4 and all(type(n) is int and 0 < n < 1 << 16 for n in shape[1:])):
+        raise ValueError(f"input.shape is {brief(shape)}, expected [null, channels, height, width]")
+    if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
+        raise ValueError(f"label_list is {brief(classes)}, expected names")
+    if not isinstance(manifest["ppadapt"].get("task", {}), dict):
+        raise ValueError(f"task is {brief(manifest['ppadapt']['task'])}")
+    build_transforms(manifest["PreProcess"]["transform_ops"])
 
 
 def label_list(manifest: Mapping[str, Any]) -> list[str]:

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import csv
 import glob
+import os
+import re
 from pathlib import Path
 from typing import Iterator, Optional, Sequence
 
@@ -76,6 +78,27 @@ def classify(predict: Predict, transform: Compose, task: Task, classes: Sequence
                                 "precision overflowed (--precision float32)")
             answer = task.answer(row, classes, topk)
             yield {"file": str(file), "predictions": answer, "text": task.text(answer)}
+
+
+def check_save_path(path: Path, images: Sequence[Path]) -> None:
+    """Asked first. Raises ConfigError for a place that cannot be written, or where something of the user lies."""
+    what = f"Infer.save_path {path}"
+    if path.is_dir():
+        raise ConfigError(f"{what} is a folder: give the name of a file in it, such as {path / 'answers.csv'}")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        why = "cannot be written" if path.parent.is_dir() else "does not exist"
+        raise ConfigError(f"{what}: the folder {path.parent} {why}: make it, or give another")
+    if any(path.resolve() == image.resolve() for image in images):
+        raise ConfigError(f"{what} is one of the images: give another name")
+    if path.exists() and not _holds_answers(path):
+        raise ConfigError(f"{what} exists and holds no answers of an earlier call: give another name, or move it away")
+
+
+def _holds_answers(path: Path) -> bool:
+    """Whether `save` wrote it; an empty file holds nothing that could be lost."""
+    with open(path, "rb") as file:
+        start = file.read(100)
+    return not start or bool(re.match(rb'\[(\]|\s*\{\s*"file":)|file,rank\b', start))
 
 
 def save(path: Path, answers: Sequence[dict]) -> None:

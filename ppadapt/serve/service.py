@@ -19,7 +19,7 @@ from ..errors import ConfigError, UserError
 from ..log import LOGGER
 from ..tasks import Task
 from ..version import __version__
-from . import backends, export
+from . import backends, export, sums
 from .fold import for_inference
 
 TOLERANCE = 1e-4
@@ -94,8 +94,8 @@ def export_model(config: Config, folder: Path, kind: Optional[str] = None, toler
     need_something_tuned(config)
     if folder.exists() and not force:
         raise ConfigError(f"{folder} exists already: give another --output, or --force to replace it")
-    if folder.exists() and not (folder / export.MANIFEST).is_file():
-        raise ConfigError(f"{folder} is no exported network, so --force does not replace it: give another --output")
+    if folder.exists():
+        _check_replaceable(folder)
     model = build.tuned_model(config, build.class_names(config))
     files.remove_leftovers(folder.parent)
     temporary = files.temporary_name(folder)
@@ -105,12 +105,39 @@ def export_model(config: Config, folder: Path, kind: Optional[str] = None, toler
         raise ConfigError(f"{folder} cannot be written ({error.strerror or error})") from None
     try:
         difference = _write(model, temporary, kind, tolerance)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
+        _put_in_place(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return difference
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raises ConfigError for a folder that holds anything but an export: --force would take it along."""
+    if not (folder / export.MANIFEST).is_file():
+        raise ConfigError(f"{folder} is no exported network, so --force does not replace it: give another --output")
+    ours = {export.MANIFEST, "config.yaml", sums.NAME, f"{export.STEM}.pdiparams",
+            *(f"{export.STEM}{suffix}" for suffix in export.SUFFIXES.values())}
+    others = sorted(path.name for path in folder.iterdir() if path.name not in ours)
+    if others:
+        raise ConfigError(f"{folder} holds {', '.join(others[:4])}{' ...' * (len(others) > 4)} beside an export, so "
+                          "--force does not replace it: give another --output, or move them away")
+
+
+def _put_in_place(made: Path, folder: Path) -> None:
+    """Rename `made` to `folder`; what was there is removed only when that went well."""
+    old = files.temporary_name(folder)
+    try:
+        if folder.exists():
+            os.replace(folder, old)
+        try:
+            os.replace(made, folder)
+        except OSError:
+            if old.exists():
+                os.replace(old, folder)
+            raise
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written ({error.strerror or error}): it is as it was") from None
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write(model: build.TunedModel, folder: Path, kind: str, tolerance: float) -> float:
@@ -141,10 +168,12 @@ def _write(model: build.TunedModel, folder: Path, kind: str, tolerance: float) -
                     "input": {"name": "x", "shape": [None, *shape]}, "output": task.output, "folded": done,
                     "difference": difference,
                     **{what: tuned[what] for what in ("task", "tuning", "backbone", "head")}}})
+    sums.write(folder)
     return difference
 
 
 def _load(folder: Path, task: Task, backend: Optional[str], precision: str, device: str) -> Service:
+    sums.check(folder)
     manifest = export.read_manifest(folder)
     asked, made_for = task.manifest()["kind"], manifest["ppadapt"].get("task", {}).get("kind", "SingleLabel")
     if asked != made_for:
@@ -155,8 +184,21 @@ def _load(folder: Path, task: Task, backend: Optional[str], precision: str, devi
     if backend not in (None, reader):
         backends.check(backend, precision, device.partition(":")[0])
         raise ConfigError(f"{folder} is for --backend {reader}, not {backend}: leave --backend out, or export anew")
-    return Service(backends.load(folder, kind, device, precision), task, export.label_list(manifest),
+    classes = export.label_list(manifest)
+    return Service(_named(backends.load(folder, kind, device, precision), classes, folder), task, classes,
                    tuple(ours["input"]["shape"][1:]), manifest["PreProcess"]["transform_ops"])
+
+
+def _named(predict: backends.Predict, classes: list[str], folder: Path) -> backends.Predict:
+    """`predict`, whose answers must have a name each."""
+    def checked(images: np.ndarray) -> np.ndarray:
+        answers = predict(images)
+        if answers.ndim != 2 or answers.shape[1] != len(classes):
+            raise ConfigError(f"the network of {folder} answers with {list(answers.shape[1:])} numbers and "
+                              f"{export.MANIFEST} names {len(classes)} classes: export it anew")
+        return answers
+
+    return checked
 
 
 def need_something_tuned(config: Config) -> None:

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..limits import NO_VERIFY, verifying
 from .errors import WeightsError
-
-NO_VERIFY = "PPADAPT_NO_VERIFY"  # "1" skips the checks of digests
 
 
 def digest(tensors: Mapping[str, np.ndarray]) -> str:
@@ -27,11 +26,6 @@ def digest(tensors: Mapping[str, np.ndarray]) -> str:
         sha.update(f"{name}\0{','.join(str(int(n)) for n in array.shape)}\0".encode())
         sha.update(memoryview(np.ascontiguousarray(array, "<f4").reshape(-1)).cast("B"))
     return sha.hexdigest()
-
-
-def verifying() -> bool:
-    """Whether checksums are compared."""
-    return os.environ.get(NO_VERIFY) != "1"
 
 
 def verify(tensors: Mapping[str, np.ndarray], recorded: str | None, path: str | os.PathLike) -> None:

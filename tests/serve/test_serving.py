@@ -87,7 +87,7 @@ def tool(monkeypatch, name, *arguments):
 
 def test_an_exported_folder_says_what_serving_needs(exported):
     assert sorted(path.name for path in exported.iterdir()) == [
-        "config.yaml", *sorted([f"inference{SUFFIXES[default_kind()]}", "inference.pdiparams"]), "inference.yml"]
+        "SHA256SUMS", "config.yaml", *sorted([f"inference{SUFFIXES[default_kind()]}", "inference.pdiparams"]), "inference.yml"]
     manifest = yaml.safe_load((exported / "inference.yml").read_text(encoding="utf-8"))
     assert manifest["PreProcess"]["transform_ops"] == OPS
     assert manifest["PostProcess"]["Topk"] == {"topk": 5, "label_list": [str(i) for i in range(10)]}
@@ -171,6 +171,9 @@ def test_a_file_that_is_gone_or_damaged_is_named(exported, plan, tmp_path):
     for path in exported.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "inference.pdiparams").unlink()
+    with pytest.raises(UserError, match=r"inference.pdiparams is missing: it is damaged, or was changed"):
+        serving.service(plan, exported=folder)
+    (folder / "SHA256SUMS").unlink()  # as in folders of older versions
     with pytest.raises(UserError, match=r"inference.pdiparams does not exist: export"):
         serving.service(plan, exported=folder)
     (folder / "inference.yml").write_text("Global: {}\n", encoding="utf-8")
@@ -178,7 +181,8 @@ def test_a_file_that_is_gone_or_damaged_is_named(exported, plan, tmp_path):
         serving.service(plan, exported=folder)
 
 
-def test_evaluating_other_classes_is_refused(plan, exported):
+def test_evaluating_other_classes_is_refused(plan, exported, monkeypatch):
+    monkeypatch.setenv("PPADAPT_NO_VERIFY", "1")
     other = config.parse(plan.to_dict())
     other.DataLoader.Eval.dataset["limit"] = 10
     manifest = exported / "inference.yml"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Callable, ContextManager, Iterable, Iterator, Optional, Sequence
@@ -22,6 +21,8 @@ from ...files import atomic_write, locked, remove_leftovers
 from ...log import LOGGER, progress
 from ...models.anatomy import find
 from ...version import __version__
+from ...weights import check_finite
+from ...weights.formats.any_file import read_file
 
 
 class HeadOnly:
@@ -121,11 +122,11 @@ def _kept_or_computed(adaptation: Any, batches: Any, context: Callable[[], Conte
     count = len(batches.dataset)
     if path.is_file():
         try:
-            with np.load(path, allow_pickle=False) as file:
-                features = file["features"]
+            features = np.array(read_file(path).tensors["features"])  # a copy: the file may go
             if features.ndim != 2 or len(features) != count or features.dtype != np.float32:
                 raise ValueError(f"it holds {features.dtype} {list(features.shape)}")
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            check_finite({"features": features}, path)
+        except (OSError, ValueError, KeyError) as error:  # a WeightsError is a ValueError
             LOGGER.warning("%s is broken (%s): the features are computed anew", path, error)
         else:
             LOGGER.info("%s: from %s", what, path)

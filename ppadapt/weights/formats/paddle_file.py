@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Callable
 import numpy as np
 
 from ...files import atomic_write
-from ..checksum import NO_VERIFY, verifying
+from ...limits import NO_VERIFY, verifying
 from ..errors import WeightsError
 from ..raw import RawCheckpoint, from_object
 from .dtypes import widen_bfloat16

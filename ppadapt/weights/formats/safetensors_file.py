@@ -22,7 +22,7 @@ import numpy as np
 from ... import limits
 from ...errors import brief
 from ...files import atomic_write
-from ..checksum import NO_VERIFY, verifying
+from ...limits import NO_VERIFY, verifying
 from ..errors import WeightsError
 from ..raw import RawCheckpoint, check_size
 from .dtypes import widen_bfloat16

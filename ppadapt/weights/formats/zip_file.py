@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 
 from ... import limits
-from ..checksum import NO_VERIFY, verifying
+from ...limits import NO_VERIFY, verifying
 from ..errors import WeightsError
 from .mapped import map_file
 

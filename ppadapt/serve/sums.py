@@ -1,0 +1,52 @@
+"""SHA256SUMS of an exported folder: written and read as `sha256sum` does it, which checks it without this package."""
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from ..errors import ConfigError, brief
+from ..limits import NO_VERIFY, verifying
+
+NAME = "SHA256SUMS"
+_MOST_BYTES = 1 << 16
+_LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\\]+)")
+
+
+def write(folder: Path) -> None:
+    """Sum up every file of the folder."""
+    names = sorted(path.name for path in folder.iterdir() if path.name != NAME)
+    (folder / NAME).write_text("".join(f"{_sha256(folder / name)}  {name}\n" for name in names), encoding="utf-8")
+
+
+def check(folder: Path) -> None:
+    """Compare the files with their sums; a folder without SHA256SUMS is of an older version and passes.
+
+    Raises:
+        ConfigError: naming the file that is missing or is not what it was. PPADAPT_NO_VERIFY=1 skips that.
+    """
+    path = folder / NAME
+    if not verifying() or not path.exists():
+        return
+    try:
+        text = path.read_bytes()[:_MOST_BYTES].decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}): export the network anew") from None
+    for line in text.splitlines():
+        found = _LINE.fullmatch(line)
+        if not found:
+            raise ConfigError(f"{path} is damaged: {brief(line)} is no line of sha256sum: export the network anew")
+        wanted, file = found[1], folder / found[2]
+        if not file.is_file() or _sha256(file) != wanted:
+            what = "is not what was exported" if file.is_file() else "is missing"
+            raise ConfigError(f"{file} {what}: it is damaged, or was changed. Get or export the folder anew; if you "
+                              f"changed it yourself, run `sha256sum inference.* config.yaml > {NAME}` in it, or set "
+                              f"{NO_VERIFY}=1")
+
+
+def _sha256(path: Path) -> str:
+    sha = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            sha.update(block)
+    return sha.hexdigest()
