@@ -87,7 +87,8 @@ def tool(monkeypatch, name, *arguments):
 
 def test_an_exported_folder_says_what_serving_needs(exported):
     assert sorted(path.name for path in exported.iterdir()) == [
-        "SHA256SUMS", "config.yaml", *sorted([f"inference{SUFFIXES[default_kind()]}", "inference.pdiparams"]), "inference.yml"]
+        "SHA256SUMS", "config.yaml", *sorted([f"inference{SUFFIXES[default_kind()]}", "inference.pdiparams"]),
+        "inference.yml"]
     manifest = yaml.safe_load((exported / "inference.yml").read_text(encoding="utf-8"))
     assert manifest["PreProcess"]["transform_ops"] == OPS
     assert manifest["PostProcess"]["Topk"] == {"topk": 5, "label_list": [str(i) for i in range(10)]}

@@ -1,7 +1,7 @@
 """The table of bad input: one row, one thing that a file, a folder or a person does wrong.
 
-A row is refused in one printable line that names what was given, quickly, without gigabytes, and leaves everything as it
-was; or it comes out right. To extend the table write a module `rows_*.py` beside this one with a list `ROWS`.
+A row is refused in one printable line that names what was given, quickly, without gigabytes, and leaves everything as
+it was; or it comes out right. To extend the table write a module `rows_*.py` beside this one with a list `ROWS`.
 """
 from __future__ import annotations
 
