@@ -10,7 +10,20 @@ from pathlib import Path
 
 import numpy as np
 from trust_inputs import (
-    doubled, entry, evil, flagged, flipped, nested, network, npy, safetensors, saved, shared_list, torch_zip, zipped)
+    doubled,
+    entry,
+    evil,
+    flagged,
+    flipped,
+    nested,
+    network,
+    npy,
+    safetensors,
+    saved,
+    shared_list,
+    torch_zip,
+    zipped,
+)
 from trust_table import Row, tool
 
 from ppadapt.weights import read_file, save_pdparams, to_authors, write_torch
@@ -233,6 +246,7 @@ PICKLES = [
     refused("list.pdparams", pickle.dumps([1, 2]), "holds a list"),
     refused("no_tensors.pdparams", pickle.dumps({"a": 1}), "holds no tensors"),
 ]
+_FLOATS = "{{'descr': '<f4', 'fortran_order': False, 'shape': ({},), }}"
 ZIPS = [
     right("good.pth", _torch()),
     right("deflated.pth", _torch(_deflated)),
@@ -248,12 +262,9 @@ ZIPS = [
     refused("script.pt", zipped({"m/data.pkl": b"\x80\x02N.", "m/constants.pkl": b"\x80\x02N."}, 0), "TorchScript"),
     refused("module.pth", zipped({"a/data.pkl": b"\x80\x02(X\x06\0\0\0moduleX\x01\0\0\0atQ."}, 0), "a whole nn.Module"),
     refused("twice.pth", lambda: _double_entry(), "has a name twice"),
-    refused("bomb.npz", lambda: zipped({"cls.npy": npy("{'descr': '<f4', 'fortran_order': False,
-            'shape': (16777216,), }")
-            + bytes(64 << 20)}), "would unpack to 67 MB"),
-    refused("hugeclaim.npz", zipped({"cls.npy": npy("{'descr': '<f4', 'fortran_order': False, 'shape': (%d,),
-            }" % (1 << 50))}),
-            "of shape .1125899906842624,. has 0 bytes"),
+    refused("bomb.npz", lambda: zipped({"cls.npy": npy(_FLOATS.format(16777216)) + bytes(64 << 20)}),
+            "would unpack to 67 MB"),
+    refused("hugeclaim.npz", zipped({"cls.npy": npy(_FLOATS.format(1 << 50))}), "of shape .1125899906842624,. has 0"),
     refused("badhdr.npz", zipped({"cls.npy": npy("{'descr': (((((")}), "the header of its array cls"),
     refused("calls.npz", zipped({"cls.npy": npy("{'descr': __import__('os').mkdir('OWNED'), 'fortran_order': False, "
                                                 "'shape': (1,), }")}), "the header of its array cls"),
