@@ -31,16 +31,16 @@ def main():
     args = parser.parse_args()
     from pathlib import Path
 
-    from ppadapt.runs import compare, pictures
+    from ppadapt.runs import compare, comparison, pictures, plans
 
     config = Path(args.config)
     folder = Path(args.folder or f"output/compare-{config.parent.name}-{config.stem}")
     results = Path(args.results) if args.results else folder
     methods = [method.strip() for method in args.methods.split(",")]
-    rows = compare.compare(config, methods, compare.seed_list(args.seeds), folder, args.override, args.sweep,
+    rows = compare.compare(config, methods, plans.seed_list(args.seeds), folder, args.override, args.sweep,
                            args.choose, args.holdout, results)
     drawn = pictures.comparison(rows, results)
-    print(f"\n{compare.table(rows)}\n\ntable: {results}/comparison.md and .csv; "
+    print(f"\n{comparison.table(rows)}\n\ntable: {results}/comparison.md and .csv; "
           f"pictures: {', '.join(map(str, drawn))}; curves: visualdl --logdir {folder}")
 
 

@@ -12,7 +12,7 @@ def main():
     args = parser.parse_args()
     from pathlib import Path
 
-    from ppadapt.runs import compare, experiment, pictures
+    from ppadapt.runs import compare, comparison, experiment, pictures
 
     here, folder = Path(__file__).resolve().parent.parent, Path(args.folder)
     config = here / "configs/digits/vit_micro_adaptformer.yaml"
@@ -22,7 +22,7 @@ def main():
     picture = folder / "predictions.png"
     pictures.predictions([test.image(i) for i in range(32)], test.labels[:32], answers, served.task, test.classes,
                          picture, "AdaptFormer on test digits, by writers that training has not seen")
-    print(f"\n{compare.table(rows)}\n\n"
+    print(f"\n{comparison.table(rows)}\n\n"
           f"The frozen network is 5.4 MB and the same for both; a task is one tuned file.\n"
           f"predictions on test images: {picture}\n"
           f"curves:                     visualdl --logdir {folder}\n"

@@ -12,7 +12,7 @@ from PIL import Image
 from ppadapt import build, config, weights
 from ppadapt.data.digits import Digits
 from ppadapt.errors import ConfigError, UserError
-from ppadapt.runs import compare, experiment, pictures
+from ppadapt.runs import compare, comparison, experiment, pictures, plans
 from ppadapt.runs.record import Identity, Record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -188,52 +188,52 @@ def test_runs_of_one_comparison_read_the_weights_once_and_equal_separate_runs(sm
 
 @pytest.mark.parametrize("text, seeds", [("3", [0, 1, 2]), ("0,1,5", [0, 1, 5]), ("7,", [7]), ("0,", [0]), ("1", [0])])
 def test_seeds_are_a_number_or_a_list(text, seeds):
-    assert compare.seed_list(text) == seeds
+    assert plans.seed_list(text) == seeds
 
 
 @pytest.mark.parametrize("text", ["0", "", "a", "1,1", "-1", ",", "1.5"])
 def test_seeds_that_are_neither_are_refused(text):
     with pytest.raises(ConfigError, match="--seeds"):
-        compare.seed_list(text)
+        plans.seed_list(text)
 
 
 def test_swept_values_are_yaml():
-    assert compare.variants(["A.b=1,'6:',[0,1],1e-3", "C=x,y"])[3:6] == [
+    assert plans.variants(["A.b=1,'6:',[0,1],1e-3", "C=x,y"])[3:6] == [
         {"A.b": "6:", "C": "y"}, {"A.b": [0, 1], "C": "x"}, {"A.b": [0, 1], "C": "y"}]
-    assert compare.variants([]) == [{}]
+    assert plans.variants([]) == [{}]
     for wrong in ("A.b", "A.b=", "=1", "A.b=[1"):
         with pytest.raises(ConfigError, match="is not of the form"):
-            compare.variants([wrong])
+            plans.variants([wrong])
 
 
 def test_means_and_deviations_of_a_method():
     run = {"trained_parameters": 10, "parameters": 100, "file_bytes": 5, "images_per_second": 1.0, "seconds": 2.0,
            "peak_memory_mb": 3.0}
-    row = compare.summarise("m", [{**run, "top1": t} for t in (50.0, 52.0, 54.0)])
+    row = comparison.summarise("m", [{**run, "top1": t} for t in (50.0, 52.0, 54.0)])
     assert (row["top1"], row["std"], row["share"]) == (52.0, 2.0, 0.1)
-    assert compare.cells(row)[1] == "52.00 ± 2.00"
+    assert comparison.cells(row)[1] == "52.00 ± 2.00"
 
 
 def test_a_method_without_a_config_is_named():
     with pytest.raises(ConfigError, match="Did you mean 'vpt'"):
-        compare.find_config(ROOT / "configs/digits/vit_micro_adaptformer.yaml", "vtp")
+        plans.find_config(ROOT / "configs/digits/vit_micro_adaptformer.yaml", "vtp")
 
 
 def test_a_method_beside_a_combination_of_methods_is_the_method(tmp_path):
     folder = ROOT / "configs/cifar10"
     both = folder / "vit_micro_adaptformer_vpt.yaml"
-    found = {m: compare.find_config(both, m).name for m in ("vpt", "adaptformer", "linear_features", "adaptformer_vpt")}
+    found = {m: plans.find_config(both, m).name for m in ("vpt", "adaptformer", "linear_features", "adaptformer_vpt")}
     assert found == {"vpt": "vit_micro_vpt.yaml", "adaptformer": "vit_micro_adaptformer.yaml",
                      "linear_features": "vit_micro_linear_features.yaml", "adaptformer_vpt": both.name}
     ablation = ROOT / "configs/ablation/adaptformer_bottleneck_1.yaml"
-    assert compare.find_config(ablation, "16").name == "adaptformer_bottleneck_16.yaml"
-    assert compare.find_config(ablation, "sequential").name == "adaptformer_sequential.yaml"
+    assert plans.find_config(ablation, "16").name == "adaptformer_bottleneck_16.yaml"
+    assert plans.find_config(ablation, "sequential").name == "adaptformer_sequential.yaml"
     for name in ("net_a_vpt", "net_b"):  # no net_vpt: the file that ends so is not it
         (tmp_path / f"{name}.yaml").touch()
     with pytest.raises(ConfigError, match="'vpt' is unknown. .*a_vpt"):
-        compare.find_config(tmp_path / "net_a_vpt.yaml", "vpt")
+        plans.find_config(tmp_path / "net_a_vpt.yaml", "vpt")
     (tmp_path / "net_b.yaml").unlink()
-    assert compare.find_config(tmp_path / "net_a_vpt.yaml", "vpt").name == "net_a_vpt.yaml"
+    assert plans.find_config(tmp_path / "net_a_vpt.yaml", "vpt").name == "net_a_vpt.yaml"
 
 
 def test_names_in_the_picture_cover_nothing(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from ppadapt import config, weights
 from ppadapt.data import DATASETS
 from ppadapt.data.base import Dataset
 from ppadapt.errors import UserError
-from ppadapt.runs import compare, experiment, pictures
+from ppadapt.runs import comparison, experiment, pictures
 from ppadapt.serve import service
 
 OPS = [{"NormalizeImage": {"order": ""}}, {"ToCHWImage": None}]
@@ -112,8 +112,8 @@ def test_it_trains_evaluates_saves_exports_infers_and_is_compared(plan, tmp_path
     assert abs(answer["predictions"][0]["value"] - 0.5) < 0.2 and answer["text"].startswith("brightness 0.")
     assert (tmp_path / "answers.csv").read_text().splitlines()[0] == "file,rank,name,value"
 
-    row = compare.summarise("full", [{**results, "cached_features": False}])
-    assert row["mae"] == results["mae"] and "mean error" in compare.table([row])
+    row = comparison.summarise("full", [{**results, "cached_features": False}])
+    assert row["mae"] == results["mae"] and "mean error" in comparison.table([row])
     assert all(path.stat().st_size > 1000 for path in pictures.comparison([row], tmp_path))
 
 

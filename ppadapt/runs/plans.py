@@ -1,0 +1,113 @@
+"""What a comparison trains: a row for each method and swept value, and the configs of its runs."""
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Sequence
+
+from .. import config as configs
+from ..config import Config
+from ..data.holdout import PART
+from ..errors import ConfigError, choose
+
+
+def find_config(config: Path, method: str) -> Path:
+    """The sibling of a config for another method: vit_micro_adaptformer.yaml, "vpt" -> vit_micro_vpt.yaml.
+
+    Raises:
+        ConfigError: when there is none; it names the methods there are.
+    """
+    beginnings = _beginnings(config)
+    for beginning in beginnings:
+        path = config.with_name(f"{beginning}_{method}{config.suffix}")
+        if path.is_file():
+            return path
+    if not config.is_file():
+        raise ConfigError(f"config file {config} does not exist")
+    known = {path.stem[len(beginning) + 1:] for beginning in beginnings[:2]
+             for path in config.parent.glob(f"{beginning}_*{config.suffix}")}
+    raise ConfigError(choose("method", method, sorted(known)))
+
+
+def _beginnings(config: Path) -> list[str]:
+    """What may stand before a method in the names beside a config, longest first: vit_micro_a_b -> vit_micro_a ..."""
+    parts = config.stem.split("_")
+    all_of_them = ["_".join(parts[:i]) for i in range(len(parts) - 1, 0, -1)]
+    siblings = {path.stem for path in config.parent.glob(f"*{config.suffix}")} - {config.stem}
+    # A beginning that is a config itself is part of a method's name: vit_micro_adaptformer of ..._adaptformer_vpt. One
+    # that no other config shares is, too.
+    shared = [beginning for beginning in all_of_them
+              if beginning not in siblings and any(stem.startswith(f"{beginning}_") for stem in siblings)]
+    return shared or all_of_them
+
+
+@dataclass
+class Row:
+    """One row of the table: a method with one value of what is swept."""
+
+    method: str
+    path: Path
+    swept: dict[str, Any]
+
+    @property
+    def label(self) -> str:
+        """adaptformer, bottleneck=4"""
+        return ", ".join([self.method, *in_short(self.swept)])
+
+    def config(self, overrides: Sequence[str], chosen: dict[str, Any], seed: int) -> Config:
+        """The resolved config of a run on all training data."""
+        values = {**self.swept, **chosen, "Global.seed": seed}
+        return configs.load(self.path, [*overrides, *(f"{key}={json.dumps(v)}" for key, v in values.items())])
+
+
+def in_short(values: dict[str, Any]) -> list[str]:
+    """Changed values by the last part of their key: ["bottleneck=4"]."""
+    return [f"{key.rpartition('.')[2]}={value}" for key, value in values.items()]
+
+
+def held_out(config: Config, share: float) -> Config:
+    """The same training without `share` of its data, evaluated on that share: the test data is not read.
+
+    Raises:
+        ConfigError: when the training data is itself a held-out part.
+    """
+    train, test = config.DataLoader.Train, config.DataLoader.Eval
+    if "holdout" in train.dataset:
+        raise ConfigError("DataLoader.Train.dataset.holdout is set: --choose holds out by itself, remove one of them")
+    train.dataset["holdout"] = share
+    data = {key: value for key, value in train.dataset.items() if key not in ("transform_ops", "batch_transform_ops")}
+    test.dataset = {**data, "split": PART, "transform_ops": test.dataset.get("transform_ops")}
+    return config
+
+
+def variants(options: Sequence[str]) -> list[dict[str, Any]]:
+    """["A.b=1,2", "C=x"] -> every combination: [{"A.b": 1, "C": "x"}, {"A.b": 2, "C": "x"}]; of nothing, [{}].
+
+    Raises:
+        ConfigError: for one that is not a key and YAML values with commas between them.
+    """
+    keys, values = [], []
+    for option in options:
+        key, listed = configs.values(option)
+        keys.append(key)
+        values.append(listed)
+    return [dict(zip(keys, combination)) for combination in itertools.product(*values)]
+
+
+def seed_list(text: str) -> list[int]:
+    """"3" -> [0, 1, 2]; "0,1,5" -> those; "7," -> [7].
+
+    Raises:
+        ConfigError: for anything else.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    numbers = parts[:-1] if len(parts) > 1 and not parts[-1] else parts
+    if not all(part.isdecimal() for part in numbers) or text.strip() == "0":
+        raise ConfigError(f"--seeds {text!r} is neither how many (3 means 0,1,2) nor a list such as 0,1,2 "
+                          "(the seed 0 alone is '0,')")
+    seeds = [int(part) for part in numbers] if len(parts) > 1 else list(range(int(text)))
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"--seeds {text} names a seed twice")
+    return seeds
