@@ -51,6 +51,20 @@ def test_operations_are_those_of_paddle(dtype, tolerance):
                                       operations.cast(grad.clone(), dtype)), hidden.grad, tolerance)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 100])
+@pytest.mark.parametrize("inner", [1, 3])
+@pytest.mark.parametrize("columns", [1, 12, 16])
+def test_matrices_of_one_row_or_column(rows, inner, columns):
+    """A bottleneck of 1: oneDNN took its transposed [1, N] for another layout, and added what lay in the result."""
+    x, y = draw(rows, inner), draw(inner, columns, seed=1)
+    wanted = x.numpy() @ y.numpy()
+    for left in (operations.whole(x), operations.whole(paddle.to_tensor(x.numpy().T.copy())).transposed()):
+        for right in (operations.whole(y), operations.whole(paddle.to_tensor(y.numpy().T.copy())).transposed()):
+            out = paddle.full([rows, columns], float("nan"))
+            operations.matmul(left, right, operations.whole(out))
+            np.testing.assert_allclose(out.numpy(), wanted, rtol=0, atol=1e-5)
+
+
 def run(layer, x, grad):
     """(output, gradient of the input, gradients of what trains)."""
     x = x.clone().detach()

@@ -83,7 +83,7 @@ class Library:
     def description(self, shape: Sequence[int], dtype: Any, strides: Optional[Sequence[int]] = None) -> c_void_p:
         """Of a tensor with this shape; `strides` are in elements, those of a dense tensor when absent."""
         made, dims = c_void_p(), c_int64 * _MAX_DIMS
-        strides = dense(shape) if strides is None else strides
+        strides = dense(shape) if strides is None else settled(shape, strides)
         _check(self.functions.dnnl_memory_desc_create_with_strides(
             byref(made), len(shape), dims(*shape), TYPES[dtype], dims(*strides)))
         return made
@@ -154,6 +154,18 @@ def dense(shape: Sequence[int]) -> tuple[int, ...]:
     strides = [1] * len(shape)
     for i in range(len(shape) - 2, -1, -1):
         strides[i] = strides[i + 1] * shape[i + 1]
+    return tuple(strides)
+
+
+def settled(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, ...]:
+    """The same memory, axes of length 1 with the stride that they have in a dense tensor.
+
+    Any would do, but oneDNN takes [1, N] of strides (1, 1) for another layout and gives wrong products.
+    """
+    strides = list(strides)
+    for i in reversed(range(len(shape))):
+        if shape[i] == 1:
+            strides[i] = max([1, *(stride * length for stride, length in zip(strides[i + 1:], shape[i + 1:]))])
     return tuple(strides)
 
 
