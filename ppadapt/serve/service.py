@@ -92,10 +92,7 @@ def export_model(config: Config, folder: Path, kind: Optional[str] = None, toler
     export.check_kind(kind)
     build.set_device(config.Global.device)
     need_something_tuned(config)
-    if folder.exists() and not force:
-        raise ConfigError(f"{folder} exists already: give another --output, or --force to replace it")
-    if folder.exists():
-        _check_replaceable(folder)
+    _check_place(folder, force)
     model = build.tuned_model(config, build.class_names(config))
     files.remove_leftovers(folder.parent)
     temporary = files.temporary_name(folder)
@@ -105,14 +102,21 @@ def export_model(config: Config, folder: Path, kind: Optional[str] = None, toler
         raise ConfigError(f"{folder} cannot be written ({error.strerror or error})") from None
     try:
         difference = _write(model, temporary, kind, tolerance)
-        _put_in_place(temporary, folder)
+        with files.locked(folder):  # another process may have exported to it meanwhile
+            _check_place(folder, force)
+            _put_in_place(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return difference
 
 
-def _check_replaceable(folder: Path) -> None:
-    """Raises ConfigError for a folder that holds anything but an export: --force would take it along."""
+def _check_place(folder: Path, force: bool) -> None:
+    """Raises ConfigError for a folder that is there without `force`, and, as that would take it along, for one that
+    holds anything but an export."""
+    if not folder.exists():
+        return
+    if not force:
+        raise ConfigError(f"{folder} exists already: give another --output, or --force to replace it")
     if not (folder / export.MANIFEST).is_file():
         raise ConfigError(f"{folder} is no exported network, so --force does not replace it: give another --output")
     ours = {export.MANIFEST, "config.yaml", sums.NAME, f"{export.STEM}.pdiparams",
