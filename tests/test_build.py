@@ -104,3 +104,18 @@ def test_the_public_names_are_there():
         assert getattr(ppadapt, name) is not None
     with pytest.raises(AttributeError):
         ppadapt.nothing  # noqa: B018
+
+
+def test_what_a_dead_run_left_goes_when_the_next_begins(tmp_path):
+    from ppadapt import files
+
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    left = tmp_path / "run" / "20260101-000000" / f".latest.safetensors.{files._NODE}-{int(done.stdout)}-0.tmp"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    split = {"dataset": {"name": "Digits", "limit": 8}}
+    build.job(config.parse({
+        "Arch": {"name": "vit_micro_patch4_32", "img_size": 8, "embed_dim": 12, "depth": 1, "num_heads": 2},
+        "Global": {"output_dir": str(tmp_path), "use_visualdl": False, "device": "cpu"},
+        "DataLoader": {"Train": split, "Eval": split}}))
+    assert not left.exists()

@@ -158,6 +158,11 @@ def test_other_classes_are_refused_or_a_start_without_the_head(tuned):
         build.tuned_model(plan(path, Global__pretrained_head=False, Tuning__scale=1.0), others)
 
 
+def test_no_head_of_no_file_is_said(said):
+    build.tuned_model(plan(Global__pretrained_head=False), CLASSES)
+    assert any("pretrained_head: False has no effect" in line for line in said)
+
+
 def test_a_head_that_starts_anew_is_nothing_to_serve(tuned):
     with pytest.raises(ConfigError, match="the head is not trained"):
         service.need_something_tuned(plan(tuned, Global__pretrained_head=False))

@@ -119,6 +119,8 @@ def tuned_model(config: Config, classes: list[str]) -> TunedModel:
     elif report is not None:
         check_pixels(config, report.pixels or UNKNOWN, f"the network of {report.file}")
     built.notes.append(f"attention: {attention_kernel()}")
+    if not config.Global.pretrained_head and not config.Global.pretrained_model:
+        LOGGER.warning("Global.pretrained_head: False has no effect without Global.pretrained_model")
     if config.Global.pretrained_model:
         built.load(config.Global.pretrained_model, config.Global.pretrained_head)
     _store_frozen(built, config.Arch.frozen_dtype)
