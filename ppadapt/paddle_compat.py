@@ -170,6 +170,25 @@ def cpu_has_bfloat16() -> bool:
     return core.supports_bfloat16()
 
 
+# ---- random numbers ----------------------------------------------------------------------------------------------
+
+def random_state() -> Optional[list]:
+    """Paddle's random state on this device as plain data; None where this version does not tell it (2.6 on a CPU)."""
+    state = [list(one.__getstate__()) for one in paddle.get_rng_state()]
+    return None if BEFORE_3 and paddle.get_device() == "cpu" else state
+
+
+def set_random_state(state: list) -> None:
+    """The inverse of `random_state`."""
+    kind = type(paddle.get_rng_state()[0])
+    made = []
+    for given in state:
+        one = kind.__new__(kind)
+        one.__setstate__(tuple(given))
+        made.append(one)
+    paddle.set_rng_state(made)
+
+
 # ---- training -----------------------------------------------------------------------------------------------------
 
 def recompute(function: Callable, *inputs: Any, **named: Any) -> Any:

@@ -56,5 +56,5 @@ def run(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt as stop:  # or SIGTERM, SIGHUP, where a run was saved before it stopped
+        sys.exit(128 + getattr(stop, "signal", 2))

@@ -2,13 +2,14 @@
 from __future__ import annotations
 
 import copy
+import time
 from pathlib import Path
 from typing import Any, Mapping, Optional
 
 from ..config import Config, Sampler
 from ..data import Loader, labels
-from ..engine import checkpoint
 from ..engine.amp import Precision
+from ..engine.checkpoint import Checkpoint
 from ..engine.curves import Curves
 from ..engine.loop import Job
 from ..engine.optim import EMA, build_optimizer
@@ -23,16 +24,17 @@ from ..tuning.frozen.recompute import recompute_blocks
 from .data import dataset, loader
 from .device import precision_of, set_device
 from .model import TunedModel, tuned_model
+from .resume import check_same, checkpoint_of, identity_of
 from .task import losses, metrics, task_of
 
 
 def job(config: Config, name: str = "run") -> tuple[Job, TunedModel]:
     """Everything `engine.loop.run` needs, in a fresh folder output_dir/name/time."""
-    parts, built = _parts(config)
-    # Last, so that a mistake in the config leaves no empty folder behind.
     g = config.Global
-    remove_leftovers(Path(g.output_dir), depth=2)
-    folder = checkpoint.fresh_folder(Path(g.output_dir) / name)
+    parts, built = _parts(config, checkpoint_of(config, Path(g.output_dir) / name))
+    # Last, so that a mistake in the config leaves no empty folder behind.
+    remove_leftovers(Path(g.output_dir), depth=3)
+    folder = _fresh_folder(Path(g.output_dir) / name)
     setup(folder / "train.log")
     curves = Curves(folder / "vdl" if g.use_visualdl else None)
     return Job(folder=folder, curves=curves, **parts), built
@@ -40,27 +42,26 @@ def job(config: Config, name: str = "run") -> tuple[Job, TunedModel]:
 
 def check(config: Config) -> None:
     """Build all that training needs and let it go. Raises UserError for the mistakes that `job` would find."""
-    _parts(config)
+    _parts(config, checkpoint_of(config, None))
 
 
-def _parts(config: Config) -> tuple[dict[str, Any], TunedModel]:
+def _parts(config: Config, found: Optional[Checkpoint]) -> tuple[dict[str, Any], TunedModel]:
     """The fields of a Job that need no folder, and the tuned model."""
     g = config.Global
     _check_plan(config)
     set_device(g.device)
     task = task_of(config)
-    resume = tuned = None
-    if g.checkpoints:
-        tuned, progress = checkpoint.find_progress(g.checkpoints)
-        resume = checkpoint.load_progress(progress)
 
     train_loader, eval_loader = _loaders(config, task)
     train_data = train_loader.dataset
     eval_data = eval_loader.dataset if eval_loader else train_data
 
+    identity = identity_of(config, train_data, eval_loader and eval_loader.dataset)
+    if found:
+        check_same(found, identity, g.allow_changes)
     built = tuned_model(config, train_data.classes)
-    if tuned:
-        built.load(tuned)
+    if found:
+        built.load(found.tuned)
     if g.recompute:
         _recompute(built)
 
@@ -80,9 +81,28 @@ def _parts(config: Config) -> tuple[dict[str, Any], TunedModel]:
         "eval_losses": losses(config, task, "Eval", eval_data),
         "train_metrics": metrics(config, task, "Train"), "eval_metrics": metrics(config, task, "Eval")}
     how_long = {"epochs": g.epochs, "update_freq": g.update_freq, "print_batch_step": g.print_batch_step,
-                "eval_interval": g.eval_interval, "save_interval": g.save_interval, "early_stop": g.early_stop}
-    return {"train_loader": train_loader, "eval_loader": eval_loader, "seed": g.seed, "resume": resume,
+                "eval_interval": g.eval_interval, "save_interval": g.save_interval,
+                "save_interval_steps": g.save_interval_steps, "save_interval_seconds": g.save_interval_seconds,
+                "early_stop": g.early_stop}
+    return {"train_loader": train_loader, "eval_loader": eval_loader, "seed": g.seed, "resume": found,
+            "allow_changes": g.allow_changes, "identity": identity,
             **what_learns, **what_is_asked, **how_long}, built
+
+
+def _fresh_folder(parent: Path) -> Path:
+    """A new folder named after the time. Raises ConfigError when it cannot be made."""
+    try:
+        for n in range(1000):
+            folder = parent / (time.strftime("%Y%m%d-%H%M%S") + (f"-{n}" if n else ""))
+            try:
+                folder.mkdir(parents=True)
+                return folder
+            except FileExistsError:
+                if not folder.is_dir() or not parent.is_dir():
+                    raise
+        raise FileExistsError(f"{folder} and 999 others exist")
+    except OSError as error:
+        raise ConfigError(f"Global.output_dir: {parent} cannot be written ({error.strerror or error})") from None
 
 
 def _check_plan(config: Config) -> None:

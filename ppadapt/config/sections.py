@@ -13,9 +13,12 @@ class Global:
     """What belongs to the run.
 
     `pretrained_model` is a tuned file to start from or evaluate; with `pretrained_head: false` its head is left out, so
-    that it may be of other classes. `checkpoints` is a run's `latest` to resume.
+    that it may be of other classes. `checkpoints` is a run's folder to go on with (or one of its ckpt/step-...), or
+    auto: the newest of this config, if there is one. What a resumed run may not change is an error, unless
+    `allow_changes`.
     `device` is auto, cpu, gpu or gpu:N. `update_freq` batches make one step. `eval_interval` and
-    `save_interval` are in epochs (0: only after the last). `output_dir` gets one fresh folder per run.
+    `save_interval` are in epochs (0: only after the last); `save_interval_steps` and `save_interval_seconds` save
+    inside an epoch as well (0: not). `output_dir` gets one fresh folder per run.
     `recompute` keeps only each block's input and runs its forward again in the backward: less memory, more time.
     `early_stop`: end after so many evaluations without a better score (null: never).
     `cache_features`: where only the head trains on fixed images, compute what it reads once and keep it in
@@ -30,6 +33,8 @@ class Global:
     eval_during_train: bool = True
     eval_interval: Whole = 1
     save_interval: Whole = 1
+    save_interval_steps: Whole = 0
+    save_interval_seconds: Whole = 0
     print_batch_step: Count = 10
     early_stop: Optional[Count] = None
     use_visualdl: bool = True
@@ -37,6 +42,7 @@ class Global:
     pretrained_model: Optional[str] = None
     pretrained_head: bool = True
     checkpoints: Optional[str] = None
+    allow_changes: bool = False
     cache_features: Union[bool, str] = "auto"
     feature_cache: Optional[str] = None
 

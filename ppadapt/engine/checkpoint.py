@@ -1,97 +1,205 @@
-"""A run's files: one fresh folder, the tuned state, and what resuming needs."""
+"""A checkpoint: a folder that is whole or not there, with all that a run needs to go on as if it had never stopped.
+
+    ckpt/step-000123/
+        tuned.safetensors    the tuned state as it trains (not its moving average)
+        state.safetensors    optimizer, moving average, loss scaler, what the metrics of the epoch have seen
+        best_model.safetensors   the best model so far, if there is one
+        progress.json        all else, and the SHA-256 of the files beside it and of itself
+
+It is written under a temporary name, synced and renamed. The last two are kept. Nothing in it is a pickle.
+"""
 from __future__ import annotations
 
-import time
+import hashlib
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping, Optional
 
 import numpy as np
-import paddle
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from .. import files
-from ..errors import ConfigError, FileError
-from ..pickles import Walk, read_pickle
+from ..errors import ConfigError
+
+FORMAT = 1
+KEPT = 2
+NO_VERIFY = "PPADAPT_NO_VERIFY"
+TUNED, STATE, BEST, PROGRESS = "tuned.safetensors", "state.safetensors", "best_model.safetensors", "progress.json"
+FOLDER = "ckpt"
+_NAME = re.compile(r"step-(\d{6,})")
 
 
-def fresh_folder(parent: Path) -> Path:
-    """A new folder named after the time. Raises ConfigError when it cannot be made."""
-    try:
-        for n in range(1000):
-            folder = parent / (time.strftime("%Y%m%d-%H%M%S") + (f"-{n}" if n else ""))
-            try:
-                folder.mkdir(parents=True)
-                return folder
-            except FileExistsError:
-                if not folder.is_dir() or not parent.is_dir():
-                    raise
-        raise FileExistsError(f"{folder} and 999 others exist")
-    except OSError as error:
-        raise ConfigError(f"Global.output_dir: {parent} cannot be written ({error.strerror or error})") from None
+class DamagedCheckpoint(ConfigError):
+    """A checkpoint that is not what was written."""
 
 
-def optimizer_state(optimizer: paddle.optimizer.Optimizer, parameters: Mapping[str, paddle.Tensor]) -> dict:
-    """The optimizer's tensors under the parameters' names in the network.
+@dataclass
+class Checkpoint:
+    """What was read: its folder, plain data, and arrays by name. `best` is the tuned file of the best model so far."""
 
-    Paddle names them after counters (`linear_7.w_0_moment1_0`) that differ in the next process, where its
-    own `set_state_dict` would quietly find nothing to set.
-    """
-    owners = sorted(((p.name + "_", n) for n, p in parameters.items()), key=lambda pair: -len(pair[0]))
-    state = {}
-    for key, value in optimizer.state_dict().items():
-        if isinstance(value, paddle.Tensor):
-            for prefix, name in owners:
-                if key.startswith(prefix):
-                    state[f"{name}|{key[len(prefix):]}"] = value.numpy()
-                    break
-            else:
-                raise RuntimeError(f"optimizer tensor {key} belongs to no trained parameter")
-    return state
+    folder: Path
+    progress: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+
+    @property
+    def tuned(self) -> Path:
+        return self.folder / TUNED
+
+    @property
+    def best(self) -> Optional[Path]:
+        return self.folder / BEST if (self.folder / BEST).is_file() else None
 
 
-def restore_optimizer(optimizer: paddle.optimizer.Optimizer, parameters: Mapping[str, paddle.Tensor],
-                      schedule: Any, state: Mapping) -> None:
-    """The inverse of `optimizer_state`; the schedule keeps its place. Raises ConfigError for other parameters."""
-    own = {}
-    for key, value in state.items():
-        name, _, rest = key.partition("|")
-        if name not in parameters:
-            raise ConfigError(f"Global.checkpoints trained {name}, which does not train here: resume with the "
-                              "Arch and Tuning of the run (its config.yaml)")
-        own[f"{parameters[name].name}_{rest}"] = paddle.to_tensor(value)
-    optimizer.set_state_dict({**own, "LR_Scheduler": schedule.state_dict()})
+def write(parent: Path, step: int, save_tuned: Callable[[Path], Any], tensors: Mapping[str, np.ndarray],
+          progress: Mapping[str, Any], best: Optional[Path] = None) -> Path:
+    """Write `parent`/step-NNNNNN and remove all but the last `KEPT`; returns the folder.
 
-
-def save_progress(path: Path, **state: Any) -> None:
-    """What resuming needs beside the tuned state, in one pickle (`latest.pdstates`)."""
-    files.replace(path, lambda temporary: paddle.save(state, str(temporary)))
-
-
-def find_progress(checkpoint: str) -> tuple[Path, Path]:
-    """The two files of `Global.checkpoints`: (tuned state, progress).
-
-    `checkpoint` is a run's folder, its `latest`, or either file.
+    Args:
+        save_tuned: writes the tuned file. best: a tuned file to take along.
 
     Raises:
-        ConfigError: when they are not there.
+        OSError: where it cannot be written; what was there before is as it was.
     """
-    path = Path(checkpoint)
-    stem = path / "latest" if path.is_dir() else path
-    if stem.suffix in (".safetensors", ".pdstates"):
-        stem = stem.with_suffix("")
-    files = stem.parent / f"{stem.name}.safetensors", stem.parent / f"{stem.name}.pdstates"
-    for file in files:
-        if not file.is_file():
-            raise ConfigError(f"Global.checkpoints {checkpoint}: {file} does not exist. Give the folder of a run, "
-                              "or its latest.safetensors")
-    return files
-
-
-def load_progress(path: Path) -> dict:
-    """Read `latest.pdstates`, a pickle, without running it. Raises ConfigError when it is damaged or wants more."""
+    parent.mkdir(parents=True, exist_ok=True)
+    target = parent / f"step-{step:06d}"
+    temporary = files.temporary_name(target)
+    temporary.mkdir()
     try:
-        state = Walk(lambda array: np.array(array.numpy())).plain(read_pickle(path.read_bytes(), str(path))[0])
-        state["epoch"], state["optimizer"], state["schedule"]
-    except (OSError, FileError, KeyError, TypeError) as error:
-        raise ConfigError(f"Global.checkpoints: {path} cannot be read ({type(error).__name__}: {error}). "
-                          "Start from the tuned file alone with Global.pretrained_model") from None
-    return state
+        save_tuned(temporary / TUNED)
+        save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, str(temporary / STATE))
+        if best is not None:
+            link(best, temporary / BEST)
+        sums = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
+        text = json.dumps({"format": FORMAT, **progress, "files": sums})
+        (temporary / PROGRESS).write_text(json.dumps({"sha256": _text_sha256(text), "content": text}), encoding="utf-8")
+        for path in (*temporary.iterdir(), temporary):
+            _sync(path)
+        if target.exists():  # of this very step, written before it was stopped
+            shutil.rmtree(target)
+        os.rename(temporary, target)
+        _sync(parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    for old in steps(parent)[:-KEPT]:
+        gone = files.temporary_name(old)
+        os.rename(old, gone)
+        shutil.rmtree(gone, ignore_errors=True)
+    return target
+
+
+def steps(parent: Path) -> list[Path]:
+    """The checkpoints in a folder, by rising step."""
+    found = [path for path in parent.iterdir() if _NAME.fullmatch(path.name)] if parent.is_dir() else []
+    return sorted(found, key=lambda path: int(_NAME.fullmatch(path.name).group(1)))
+
+
+def read(folder: Path) -> Checkpoint:
+    """A checkpoint, checked against its sums (PPADAPT_NO_VERIFY=1 does not).
+
+    Raises:
+        DamagedCheckpoint: naming what is wrong.
+    """
+    try:
+        whole = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+        if os.environ.get(NO_VERIFY) != "1" and _text_sha256(whole["content"]) != whole["sha256"]:
+            raise DamagedCheckpoint(f"{folder} is damaged: {PROGRESS} does not fit its own checksum")
+        progress = json.loads(whole["content"])
+        if progress["format"] != FORMAT:
+            raise DamagedCheckpoint(f"{folder} is of checkpoint format {progress['format']!r}; this ppadapt reads "
+                                    f"{FORMAT}")
+        for name, expected in progress["files"].items():
+            if os.environ.get(NO_VERIFY) != "1" and _sha256(folder / name) != expected:
+                raise DamagedCheckpoint(f"{folder} is damaged: {name} does not fit its checksum")
+        return Checkpoint(folder, progress, load_file(str(folder / STATE)))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
+        if isinstance(error, DamagedCheckpoint):
+            raise
+        raise DamagedCheckpoint(f"{folder} is damaged: {type(error).__name__}: {error}") from None
+
+
+def find(given: str) -> Path:
+    """The checkpoint that `Global.checkpoints` names: its folder, or the newest of a run's folder or its ckpt/.
+
+    Raises:
+        ConfigError: where there is none.
+    """
+    path = Path(given)
+    places = [path, path / FOLDER, *([path.parent / FOLDER] if path.name == "latest" else [])]
+    if (path / PROGRESS).is_file() or _NAME.fullmatch(path.name):
+        return path
+    found = next((steps(place) for place in places if steps(place)), None)
+    if not found:
+        what = "there is no checkpoint" if path.exists() else "it does not exist"
+        raise ConfigError(f"Global.checkpoints {given}: {what}. Give the folder of a run, one of its "
+                          f"{FOLDER}/step-..., or 'auto' for the newest run of this config")
+    return found[-1]
+
+
+def read_or_advise(folder: Path) -> Checkpoint:
+    """As `read`; of a damaged one the error names the newest whole one beside it."""
+    try:
+        return read(folder)
+    except DamagedCheckpoint as error:
+        for other in reversed(steps(folder.parent)):
+            if other != folder and is_whole(other):
+                raise DamagedCheckpoint(f"{error}. Go on from the one before: Global.checkpoints={other}") from None
+        raise DamagedCheckpoint(f"{error}, and no whole one is beside it. Start from a tuned file alone with "
+                                "Global.pretrained_model") from None
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether it can be read and fits its sums."""
+    try:
+        read(folder)
+    except DamagedCheckpoint:
+        return False
+    return True
+
+
+def newest(runs: Path) -> tuple[Optional[Checkpoint], list[str]]:
+    """The newest whole checkpoint of all runs in a folder, and what is wrong with newer ones."""
+    found = [step for run in (sorted(runs.iterdir()) if runs.is_dir() else []) for step in steps(run / FOLDER)]
+    found.sort(key=lambda step: (step.stat().st_mtime, step.name))
+    wrong = []
+    for step in reversed(found):
+        try:
+            return read(step), wrong
+        except DamagedCheckpoint as error:
+            wrong.append(str(error))
+    return None, wrong
+
+
+def link(source: Path, target: Path) -> None:
+    """The same file under another name; a copy where the file system cannot."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:  # a file system without it, for folders most likely
+        if path.is_file():
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(path: Path) -> str:
+    sha = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            sha.update(block)
+    return sha.hexdigest()
+
+
+def _text_sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -15,7 +15,7 @@ class Curves:
     """
 
     def __init__(self, folder: Optional[Path]):
-        self.writer = None
+        self.writer, self.points = None, []
         if folder is not None:
             try:
                 from visualdl import LogWriter
@@ -27,8 +27,18 @@ class Curves:
     def add(self, step: int, **values: float) -> None:
         """Add one point per curve: `add(10, train_loss=0.5)` draws at step 10 of train/loss."""
         for name, value in values.items():
-            if self.writer is not None and math.isfinite(value):
-                self.writer.add_scalar(tag=name.replace("_", "/", 1), value=float(value), step=step)
+            if math.isfinite(value):
+                self._draw(name.replace("_", "/", 1), step, float(value))
+
+    def replay(self, points: list) -> None:
+        """Draw what an earlier part of this run drew, which lies in another folder."""
+        for tag, step, value in points:
+            self._draw(tag, step, value)
+
+    def _draw(self, tag: str, step: int, value: float) -> None:
+        self.points.append([tag, step, value])
+        if self.writer is not None:
+            self.writer.add_scalar(tag=tag, value=value, step=step)
 
     def close(self) -> None:
         if self.writer is not None:

@@ -12,12 +12,13 @@ from ..log import LOGGER, say, wants_bar
 class EpochLog:
     """Times, log lines and the bar of one training epoch."""
 
-    def __init__(self, epoch: int, epochs: int, batches: int, every: int, schedule_name: str):
-        self.epoch, self.epochs, self.batches, self.every = epoch, epochs, batches, max(1, every)
+    def __init__(self, epoch: int, epochs: int, batches: int, every: int, schedule_name: str, first: int = 0):
+        """`first` batches of the epoch were trained on before a resume."""
+        self.epoch, self.epochs, self.batches, self.every, self.first = epoch, epochs, batches, max(1, every), first
         self.schedule_name = schedule_name
         self.reader = self.busy = 0.0
         self.images = 0
-        self.bar = tqdm(total=batches, desc=f"epoch {epoch}/{epochs}", unit="batch", leave=False,
+        self.bar = tqdm(total=batches, initial=first, desc=f"epoch {epoch}/{epochs}", unit="batch", leave=False,
                         disable=not wants_bar())
         self.last = time.perf_counter()
 
@@ -41,8 +42,8 @@ class EpochLog:
 
     def line(self, i: int, lr: float, values: dict) -> None:
         """Log batch i: means so far, seconds per batch, images per second, time left."""
-        done = i + 1
-        left = (self.busy / done) * (self.batches - done + (self.epochs - self.epoch) * self.batches)
+        done = i + 1 - self.first
+        left = (self.busy / done) * (self.batches - 1 - i + (self.epochs - self.epoch) * self.batches)
         LOGGER.info("[Train][Epoch %d/%d][Iter: %d/%d]lr(%s): %.8f, %s, batch_cost: %.5fs, reader_cost: %.5fs, "
                     "ips: %.1f samples/s, eta: %s", self.epoch, self.epochs, i, self.batches, self.schedule_name,
                     lr, say(values), self.busy / done, self.reader / done, self.speed(),

@@ -6,19 +6,21 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Optional, Sequence
+from typing import Any, Callable, Mapping, Optional, Sequence
 
 import paddle
 
 from ..errors import UserError
 from ..log import LOGGER, say
-from . import checkpoint, memory
+from . import checkpoint, memory, progress
 from .amp import Precision
 from .curves import Curves
 from .epoch_log import EpochLog
 from .evaluate import details, evaluate, notes
 from .optim import EMA, scale_gradients
+from .progress import Progress, Saver
 from .schedules import Schedule
+from .stopping import Stopped, Stopping
 from .totals import MeanLoss
 
 
@@ -30,8 +32,9 @@ class TrainingError(UserError):
 class Job:
     """All that `run` needs, built.
 
-    `task` says what is asked of a sample, of `classes`. `save(path, metrics)` writes the tuned state. `resume` is what
-    `checkpoint.load_progress` returned. `early_stop` is how many evaluations may pass without a better score.
+    `task` says what is asked of a sample, of `classes`. `save(path, metrics)` writes the tuned state. `resume` is the
+    checkpoint to go on from; `identity` is what its successors will say of the run. `early_stop` is how many
+    evaluations may pass without a better score.
     """
 
     adaptation: Any
@@ -56,69 +59,57 @@ class Job:
     print_batch_step: int = 10
     eval_interval: int = 1
     save_interval: int = 1
+    save_interval_steps: int = 0
+    save_interval_seconds: int = 0
     early_stop: Optional[int] = None
-    resume: Optional[dict] = None
+    resume: Optional[checkpoint.Checkpoint] = None
+    allow_changes: bool = False
+    identity: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run(job: Job) -> dict:
     """Train, evaluate, save; returns the results.
 
-    Every epoch starts from a random state made of (seed, epoch), so a run that was resumed after an epoch
-    goes on with the numbers of one that never stopped.
+    Every epoch starts from a random state made of (seed, epoch), and a checkpoint holds the state inside one, so a run
+    that was resumed goes on with the numbers of one that never stopped.
 
     Raises:
+        Stopped: after a signal; the run is saved then.
         TrainingError: when the loss or what trains is not finite, or a frozen tensor changed.
         EvaluationError: when an evaluation is not finite.
     """
-    adaptation, precision, schedule, task = job.adaptation, job.precision, job.schedule, job.task
+    adaptation, precision, task = job.adaptation, job.precision, job.task
     main = task.main
     noted = notes(job.eval_metrics, len(job.classes))
-    parameters = adaptation.parameters()
     peak = memory.Peak()
     precision.prepare(adaptation)
     frozen = adaptation.frozen_digest()
-    history, best, seconds, first, found = [], {"epoch": 0, "score": -math.inf}, 0.0, 1, {}
+    now = progress.restore(job, job.resume) if job.resume else Progress()
+    first = now.epoch
     if job.resume:
-        schedule.set_state_dict(job.resume["schedule"])
-        checkpoint.restore_optimizer(job.optimizer, parameters, schedule, job.resume["optimizer"])
-        precision.set_state_dict(job.resume["scaler"])
-        if job.ema and job.resume["ema"]:
-            job.ema.set_state_dict(job.resume["ema"])
-        history, best, seconds = job.resume["history"], job.resume["best"], job.resume["seconds"]
-        first = job.resume["epoch"] + 1
-        LOGGER.info("resumed after epoch %d", first - 1)
-    start = time.perf_counter() - seconds
-
-    for epoch in range(first, job.epochs + 1):
-        if _stale(job, history, best):
-            break
-        row = {"epoch": epoch, **_train_epoch(job, epoch)}
-        _check_trained(adaptation, epoch)
-        last = epoch == job.epochs
-        if job.eval_loader and (last or job.eval_interval and epoch % job.eval_interval == 0):
-            adaptation.eval()
-            with job.ema or nullcontext():
-                result = evaluate(adaptation, job.eval_loader, job.eval_losses, job.eval_metrics, precision.context)
-                LOGGER.info("[Eval][Epoch %d][Avg]%s", epoch, say(result, noted))
-                _say_missing(job.eval_loader.dataset, result["images"])
-                row.update({f"eval_{name}": value for name, value in result.items()})
-                job.curves.add(epoch, **{f"eval_{n}": v for n, v in result.items() if n != "images"})
-                if task.score(result) > best["score"]:
-                    best = {"epoch": epoch, "score": task.score(result), main: result.get(main)}
-                    job.save(job.folder / "best_model.safetensors", {**result, "epoch": epoch})
-        history.append(row)
-        last = last or _stale(job, history, best)
-        if last or job.save_interval and epoch % job.save_interval == 0:
-            job.save(job.folder / "latest.safetensors", row)
-            checkpoint.save_progress(
-                job.folder / "latest.pdstates", epoch=epoch, best=best, history=history,
-                seconds=time.perf_counter() - start, schedule=schedule.state_dict(),
-                scaler=precision.state_dict(), ema=job.ema.state_dict() if job.ema else None,
-                optimizer=checkpoint.optimizer_state(job.optimizer, parameters))
+        inside = f", {now.batch} batches into epoch {now.epoch}" if now.batch else ""
+        LOGGER.info("resumed after epoch %d%s", now.epoch - 1, inside)
+        if now.epoch > job.epochs:
+            LOGGER.warning("nothing is left to train: epoch %d of %d is done. For more, set Global.epochs higher",
+                           now.epoch - 1, job.epochs)
+    saver, stopping = Saver(job, now), Stopping()
+    try:
+        with stopping.listening():
+            while now.epoch <= job.epochs and not _stale(job, now):
+                stopping.check()
+                _one_epoch(job, now, saver, stopping, noted)
+    except Stopped:
+        saver.save()
+        raise
+    except OSError as error:  # how Paddle hands on a Ctrl-C inside a backward pass, where signals could not be noted
+        if "KeyboardInterrupt" not in str(error):
+            raise
+        raise KeyboardInterrupt from None
+    history, best = now.history, now.best
     if best["epoch"] == 0 and history:  # never evaluated
         with job.ema or nullcontext():
             job.save(job.folder / "best_model.safetensors", history[-1])
-    if _stale(job, history, best):
+    if _stale(job, now):
         LOGGER.info("stopped after epoch %d of %d: %d evaluations without a better score than that of epoch %d "
                     "(Global.early_stop)", history[-1]["epoch"], job.epochs, job.early_stop, best["epoch"])
     if adaptation.frozen_digest() != frozen:
@@ -126,41 +117,75 @@ def run(job: Job) -> dict:
                             "please report it with the run's config.yaml")
     trained, total = adaptation.counts()
     end = history[-1] if history else {}
-    if "eval_loss" in end and first <= end["epoch"]:
-        found = details(job.eval_metrics, job.classes)
+    evaluated = "eval_loss" in end and first <= end["epoch"]
     return {
         **{name: end.get(f"eval_{name}") for name in task.headline}, "loss": end.get("eval_loss"),
         f"best_{main}": best.get(main), "best_epoch": best["epoch"] or None,
         "trained_parameters": trained, "parameters": total, "frozen_digest": frozen,
-        "seconds": round(time.perf_counter() - start, 2),
+        "seconds": round(time.perf_counter() - saver.start, 2),
         "images_per_second": round(end.get("train_ips", 0.0), 2), "peak_memory_mb": peak.mb(),
-        "stopped_early": _stale(job, history, best), "notes": noted, **found, "history": history,
+        "stopped_early": _stale(job, now), "notes": noted,
+        **(details(job.eval_metrics, job.classes) if evaluated else {}), "history": history,
     }
 
 
-def _train_epoch(job: Job, epoch: int) -> dict:
-    """One epoch; returns means of loss and metrics, the learning rate and the speed."""
-    paddle.seed(job.seed * 1_000_003 + epoch)
-    job.adaptation.train()
-    job.train_loader.set_epoch(epoch)
-    batches = len(job.train_loader)
+def _one_epoch(job: Job, now: Progress, saver: Saver, stopping: Stopping, noted: Mapping[str, str]) -> None:
+    """Train an epoch or what is left of it, evaluate, save; `now` is then at the start of the next."""
+    epoch, last = now.epoch, now.epoch == job.epochs
+    row = {"epoch": epoch, **_train_epoch(job, now, saver, stopping)}
+    _check_trained(job.adaptation, epoch)
+    if job.eval_loader and (last or job.eval_interval and epoch % job.eval_interval == 0):
+        row.update(_evaluate(job, now, stopping, noted))
+    now.history.append(row)
+    now.epoch, now.batch, now.total = epoch + 1, 0, MeanLoss()
+    last = last or _stale(job, now)
+    if last or job.save_interval and epoch % job.save_interval == 0:
+        with job.ema or nullcontext():  # what the numbers beside it are of
+            job.save(job.folder / "latest.safetensors", row)
+        saver.save()
+
+
+def _evaluate(job: Job, now: Progress, stopping: Stopping, noted: Mapping[str, str]) -> dict[str, float]:
+    """The numbers of the network as it is, or of its moving average; the best so far is kept."""
+    job.adaptation.eval()
+    with job.ema or nullcontext():
+        result = evaluate(job.adaptation, stopping.watch(job.eval_loader), job.eval_losses, job.eval_metrics,
+                          job.precision.context)
+        LOGGER.info("[Eval][Epoch %d][Avg]%s", now.epoch, say(result, noted))
+        _say_missing(job.eval_loader.dataset, result["images"])
+        job.curves.add(now.epoch, **{f"eval_{n}": v for n, v in result.items() if n != "images"})
+        if job.task.score(result) > now.best["score"]:
+            main = job.task.main
+            now.best = {"epoch": now.epoch, "score": job.task.score(result), main: result.get(main)}
+            job.save(job.folder / checkpoint.BEST, {**result, "epoch": now.epoch})
+    return {f"eval_{name}": value for name, value in result.items()}
+
+
+def _train_epoch(job: Job, now: Progress, saver: Saver, stopping: Stopping) -> dict:
+    """One epoch, from where `now` is; returns means of loss and metrics, the learning rate and the speed."""
+    epoch, batches = now.epoch, len(job.train_loader)
     if not batches:
         raise TrainingError("an epoch has no batch: lower DataLoader.Train.sampler.batch_size, or set drop_last: False")
-    total, unchecked = MeanLoss(), []
-    for metric in job.train_metrics:
-        metric.reset()
-    group = _Group(job, batches)
-    log = EpochLog(epoch, job.epochs, batches, job.print_batch_step, job.schedule.name)
+    if not now.batch:
+        paddle.seed(job.seed * 1_000_003 + epoch)
+        for metric in job.train_metrics:
+            metric.reset()
+    job.adaptation.train()
+    job.train_loader.set_epoch(epoch, now.batch)
+    unchecked: list = []
+    lr = job.optimizer.get_lr()
+    group = _Group(job, batches - now.batch)
+    log = EpochLog(epoch, job.epochs, batches, job.print_batch_step, job.schedule.name, now.batch)
     try:
-        for i, (images, targets) in enumerate(job.train_loader):
+        for i, (images, targets) in enumerate(job.train_loader, now.batch):
             log.read()
             with job.precision.context():
                 logits = job.adaptation(images)
                 loss = sum(loss(logits, targets) for loss in job.train_losses)
             lr = job.optimizer.get_lr()
             n = images.shape[0]
-            group.backward(loss, n)
-            total.add(n, loss)
+            stepped = group.backward(loss, n)
+            now.total.add(n, loss)
             for metric in job.train_metrics:
                 metric.update(logits, targets)
             unchecked.append((i, lr, loss.detach()))
@@ -168,17 +193,25 @@ def _train_epoch(job: Job, epoch: int) -> dict:
             if log.due(i):
                 _check_finite(unchecked, epoch)
                 unchecked = []
-                means = _means(job, total)
+                means = _means(job, now.total)
                 log.line(i, lr, means)
                 job.curves.add((epoch - 1) * batches + i, train_lr=lr, train_ips=log.speed(),
                                **{f"train_{name}": value for name, value in means.items()})
+            if stepped:
+                now.batch, now.step = i + 1, now.step + 1
+                if saver.due() or stopping.asked is not None:
+                    _check_finite(unchecked, epoch)
+                    _check_trained(job.adaptation, epoch)
+                    stopping.check()
+                    saver.save()
     finally:
         log.close()
-    group.finish()
+    now.step += group.finish()
+    now.batch = batches
     _check_finite(unchecked, epoch)
-    if not total.images:
+    if not now.total.images:
         raise TrainingError("no training image could be read")
-    means = _means(job, total)
+    means = _means(job, now.total)
     LOGGER.info("[Train][Epoch %d/%d][Avg]%s, ips: %.1f samples/s", epoch, job.epochs, say(means), log.speed())
     skipped = getattr(job.train_loader.dataset, "skipped", 0)
     if skipped:
@@ -198,25 +231,25 @@ class _Group:
         self.job, self.left = job, batches
         self.batches = self.images = self.expected = 0
 
-    def backward(self, loss: paddle.Tensor, images: int) -> None:
-        """Add the gradients of a batch, and step when the group is whole."""
+    def backward(self, loss: paddle.Tensor, images: int) -> bool:
+        """Add the gradients of a batch, and step when the group is whole; whether that was so."""
         if not self.batches:
             self.expected = images * self.job.update_freq
         self.job.precision.backward(loss / (self.expected / images) if self.job.update_freq > 1 else loss)
         self.images += images
         self.batches += 1
         self.left -= 1
-        if self.batches == self.job.update_freq or not self.left:
-            self.finish()
+        return (self.batches == self.job.update_freq or not self.left) and self.finish()
 
-    def finish(self) -> None:
-        """Step with what there is; of nothing, do nothing."""
+    def finish(self) -> bool:
+        """Step with what there is; of nothing, do nothing and say so."""
         if not self.batches:
-            return
+            return False
         if self.images != self.expected:
             scale_gradients(self.job.optimizer, self.expected / self.images)
         self.batches = self.images = 0
         _step(self.job)
+        return True
 
 
 def _means(job: Job, total: MeanLoss) -> dict[str, float]:
@@ -253,7 +286,7 @@ def _say_missing(data: Any, images: int) -> None:
         LOGGER.warning("evaluated on %d of %d test images: %d could not be read", images, len(data), len(data) - images)
 
 
-def _stale(job: Job, history: list, best: dict) -> bool:
+def _stale(job: Job, now: Progress) -> bool:
     """Whether so many evaluations as `early_stop` says have passed since the best one; known from the history alone."""
-    passed = sum("eval_loss" in row for row in history if row["epoch"] > best["epoch"])
-    return bool(job.early_stop) and best["epoch"] > 0 and passed >= job.early_stop
+    passed = sum("eval_loss" in row for row in now.history if row["epoch"] > now.best["epoch"])
+    return bool(job.early_stop) and now.best["epoch"] > 0 and passed >= job.early_stop

@@ -16,6 +16,7 @@ from .. import build, files, log
 from .. import config as configs
 from ..config import Config
 from ..data import build_transforms, labels
+from ..engine import checkpoint
 from ..engine import evaluate as evaluation
 from ..engine.loop import run as run_training
 from ..errors import ConfigError
@@ -33,7 +34,7 @@ def train(config: Config, source: Path = Path("run.yaml")) -> dict:
     """Train as the config says. Returns the results, which are also in `results.json` of the run's folder.
 
     The folder is Global.output_dir / <data set>-<config name> / <time>: config.yaml, train.log, vdl/,
-    best_model.safetensors, latest.safetensors, latest.pdstates, results.json.
+    best_model.safetensors, latest.safetensors, results.json, and in ckpt/ the last two checkpoints.
 
     Raises:
         UserError: for every mistake in the config, its files or its data, and for a loss that is not finite.
@@ -56,8 +57,11 @@ def train(config: Config, source: Path = Path("run.yaml")) -> dict:
             log.LOGGER.info("%s images are %s", what, data.how)
     try:
         results = run_training(job)
-    except KeyboardInterrupt:
-        log.LOGGER.warning("stopped. Resume with -o Global.checkpoints=%s", job.folder / "latest")
+    except KeyboardInterrupt as stop:
+        saved = checkpoint.steps(job.folder / checkpoint.FOLDER)
+        advice = (f"Go on with -o Global.checkpoints={saved[-1]} (or =auto)" if saved else
+                  "Nothing was saved yet: begin anew")
+        log.LOGGER.warning("stopped%s. %s", f" by {stop}" if str(stop) else "", advice)
         raise
     finally:
         job.curves.close()

@@ -12,6 +12,8 @@ from ppadapt.engine import loop as train_module
 from ppadapt.engine import memory
 from ppadapt.engine.amp import Precision
 from ppadapt.engine.loop import TrainingError
+from ppadapt.engine.progress import Progress, Saver
+from ppadapt.engine.stopping import Stopping
 from ppadapt.errors import UserError
 from ppadapt.runs import experiment
 from ppadapt.tuning.frozen.onednn.support import bfloat16_obstacle
@@ -52,7 +54,7 @@ def test_a_run_leaves_its_files_and_its_results(tmp_path):
     folder = tmp_path / "out" / "run"
     folder, = folder.iterdir()
     assert {p.name for p in folder.iterdir()} == {"config.yaml", "train.log", "best_model.safetensors",
-                                                  "latest.safetensors", "latest.pdstates", "results.json", "vdl"}
+                                                  "latest.safetensors", "ckpt", "results.json", "vdl"}
     record = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert record["top1"] == pytest.approx(results["top1"]) and len(record["history"]) == 2
     assert record["trained_parameters"] == 2 * (2 * 24 * 4 + 24 + 4) + 24 * 10 + 10
@@ -197,7 +199,8 @@ def test_the_host_waits_for_the_device_only_where_a_line_is_due(tmp_path, monkey
             reads.append(len(steps)), plain(self, *a, **k))[1])
     step = job.optimizer.step
     monkeypatch.setattr(job.optimizer, "step", lambda: (step(), steps.append(1))[0])
-    train_module._train_epoch(job, 1)
+    now = Progress()
+    train_module._train_epoch(job, now, Saver(job, now), Stopping())
     assert set(reads) == {1, 3}  # after the first step and the last, where a line is due; not after the second
 
 
@@ -231,7 +234,7 @@ def test_other_preprocessing_is_refused(tmp_path):
 @pytest.mark.parametrize("change, message", [
     ({"Global__device": "tpu"}, "Global.device 'tpu' is unknown"),
     ({"Global__pretrained_model": "nowhere.safetensors"}, "does not exist"),
-    ({"Global__checkpoints": "nowhere"}, "does not exist"),
+    ({"Global__checkpoints": "nowhere"}, "Global.checkpoints nowhere: it does not exist"),
     ({"Global__update_freq": 0}, "at least 1"),
     ({"Arch__name": "vit_micro"}, "Did you mean 'vit_micro_patch4_32'"),
     ({"Arch__pretrained": "nowhere.pdparams"}, "does not exist"),

@@ -1,0 +1,107 @@
+"""Going on with a run: from which checkpoint, and whether it is the same run."""
+from __future__ import annotations
+
+import hashlib
+import json
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Mapping, Optional
+
+from ..config import Config
+from ..engine import checkpoint, old_checkpoint
+from ..errors import ConfigError, brief
+from ..log import LOGGER
+
+AUTO = "auto"
+# What a resumed run may change: where and how it runs, what it says, and how long it goes on (upwards). Paths may, for
+# the weights and the data behind them are compared by what they are.
+MAY_CHANGE = ("Global.device", "Global.output_dir", "Global.epochs", "Global.eval_interval", "Global.save_interval*",
+              "Global.print_batch_step", "Global.use_visualdl", "Global.checkpoints", "Global.allow_changes",
+              "Global.pretrained_model", "Global.pretrained_head", "Global.early_stop", "Global.*feature*",
+              "Global.recompute", "Arch.pretrained", "DataLoader.*.loader.*", "DataLoader.*.dataset.*root",
+              "DataLoader.*.dataset.*_path", "DataLoader.*.dataset.class_id_map_file", "DataLoader.*.dataset.download",
+              "DataLoader.Eval.sampler.batch_size", "Infer.*")
+
+
+def checkpoint_of(config: Config, runs: Optional[Path]) -> Optional[checkpoint.Checkpoint]:
+    """The checkpoint that Global.checkpoints names, None where it names none.
+
+    Args:
+        runs: the folder of this config's runs, where `auto` looks.
+
+    Raises:
+        ConfigError: when there is none, or it is damaged; the whole one before it is named.
+    """
+    given = config.Global.checkpoints
+    if not given:
+        return None
+    if given == AUTO:
+        if runs is None:
+            return None
+        found, wrong = checkpoint.newest(runs)
+        for what in wrong:
+            LOGGER.warning("%s: it is passed over", what)
+        if found is None:
+            LOGGER.info("Global.checkpoints: auto finds no checkpoint in %s: a new run begins", runs)
+        else:
+            LOGGER.info("Global.checkpoints: auto goes on from %s", found.folder)
+        return found
+    old = old_checkpoint.find(given)
+    if old and not checkpoint.steps(old[0].parent / checkpoint.FOLDER):
+        return old_checkpoint.read(*old)
+    return checkpoint.read_or_advise(checkpoint.find(given))
+
+
+def identity_of(config: Config, train_data: Any, eval_data: Any) -> dict[str, Any]:
+    """What a checkpoint says of its run, for `check_same`: the config, and what the data is by its labels."""
+    data = {side: {"images": len(data), "labels": _labels(data)}
+            for side, data in (("Train", train_data), ("Eval", eval_data)) if data is not None}
+    return {"config": json.loads(json.dumps(config.to_dict(), default=str)), "data": data}
+
+
+def check_same(found: checkpoint.Checkpoint, identity: Mapping[str, Any], allow_changes: bool) -> None:
+    """Compare a run with that of a checkpoint.
+
+    Raises:
+        ConfigError: naming each difference that is not among MAY_CHANGE, the old value and the new one.
+    """
+    then, now = found.progress["config"], identity["config"]
+    if then is None:
+        LOGGER.warning("%s is of version 0.1 and does not say what it was made with: whether optimizer, data and "
+                       "transforms are those of the run cannot be checked", found.folder)
+        return
+    before, after = _flat(then), _flat(now)
+    # A key that this version has and that one had not was at its default then.
+    changes = [(key, before.get(key), after.get(key)) for key in sorted({*before, *after})
+               if before.get(key) != after.get(key) and not any(fnmatchcase(key, allowed) for allowed in MAY_CHANGE)]
+    for side, data in identity["data"].items():
+        other = (found.progress["data"] or {}).get(side)
+        if other and other != data:
+            changes.append((f"the data of DataLoader.{side}",
+                            f"{other['images']} images, labels {other['labels'][:8]}",
+                            f"{data['images']} images, labels {data['labels'][:8]}"))
+    if now["Global"]["epochs"] < then["Global"]["epochs"]:
+        changes.append(("Global.epochs", then["Global"]["epochs"], now["Global"]["epochs"]))
+    if not changes:
+        return
+    said = "; ".join(f"{key} was {brief(old)} and is {brief(new)}" for key, old, new in changes)
+    if not allow_changes:
+        raise ConfigError(f"Global.checkpoints {found.folder} is of another run: {said}. Resume with the config.yaml "
+                          "of that run, begin anew with Global.pretrained_model, or allow it with "
+                          "Global.allow_changes=True")
+    LOGGER.warning("the resumed run is another one from here on: %s", said)
+
+
+def _labels(data: Any) -> str:
+    return hashlib.sha256(repr((list(data.classes), data.labels.tolist())).encode("utf-8", "replace")).hexdigest()
+
+
+def _flat(tree: Mapping[str, Any], start: str = "") -> dict[str, Any]:
+    """{"Global.epochs": 5, ...}; lists are values."""
+    found = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            found.update(_flat(value, f"{start}{key}."))
+        else:
+            found[f"{start}{key}"] = list(value) if isinstance(value, tuple) else value
+    return found

@@ -1,0 +1,243 @@
+"""Runs that are cut off and go on: the same to the last bit, or an error that says what is another."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import paddle
+import pytest
+import yaml
+from test_training import plan, same, tuned
+
+from ppadapt import build, paddle_compat, weights
+from ppadapt.engine import checkpoint
+from ppadapt.engine.stopping import Stopped
+from ppadapt.errors import ConfigError
+from ppadapt.runs import experiment
+
+MIXUP = [{"MixupOperator": {"alpha": 0.5, "class_num": 10}}]
+EXACT = pytest.mark.skipif(paddle_compat.random_state() is None, reason="this Paddle does not tell its random state")
+
+
+def stop_at(monkeypatch, step, number=signal.SIGTERM):
+    """A signal comes in the middle of this step."""
+    real, count = paddle.Tensor.backward, []
+
+    def backward(self, *args, **named):
+        count.append(1)
+        if len(count) == step:
+            os.kill(os.getpid(), number)
+        return real(self, *args, **named)
+
+    monkeypatch.setattr(paddle.Tensor, "backward", backward)
+
+
+def cut_and_resume(monkeypatch, tmp_path, config, step):
+    """A run that is stopped in a step and goes on from what it left."""
+    with monkeypatch.context() as patch:
+        stop_at(patch, step)
+        with pytest.raises(Stopped):
+            experiment.train(config())
+    return experiment.train(config(Global__checkpoints="auto"))
+
+
+@EXACT
+@pytest.mark.parametrize("options", [
+    {"EMA__decay": 0.9},
+    {"Optimizer": {"name": "Momentum", "momentum": 0.9, "lr": {"name": "Cosine", "learning_rate": 0.05,
+                                                               "warmup_epoch": 1}}},
+    {"Global__update_freq": 2}, {"mixup": True}, {"workers": 2}, {"by": "image"},
+    {"AMP": {"level": "O1", "dtype": "bfloat16"}},
+], ids=["ema", "momentum", "update_freq", "mixup", "workers", "image", "bfloat16"])
+def test_a_run_that_was_stopped_inside_an_epoch_ends_as_one_that_was_not(tmp_path, monkeypatch, options):
+    options = dict(options)
+    extra = {key: options.pop(key) for key in ("mixup", "workers", "by") if key in options}
+
+    def config(**more):
+        made = plan(tmp_path, **options, **more)
+        made.DataLoader.Train.sampler.batch_size = 8  # six batches an epoch
+        if "mixup" in extra:
+            made.DataLoader.Train.dataset["batch_transform_ops"] = MIXUP
+        made.DataLoader.Train.loader.num_workers = extra.get("workers", 0)
+        made.DataLoader.Train.loader.transform_by = extra.get("by", "image" if "workers" in extra else "auto")
+        return made
+
+    whole = experiment.train(config())
+    shutil.rmtree(whole["folder"] + "/ckpt")
+    rest = cut_and_resume(monkeypatch, tmp_path, config, step=8)
+    assert same(tuned(whole), tuned(rest)) and same(tuned(whole, "best_model"), tuned(rest, "best_model"))
+    timing = ("train_ips", "train_seconds")
+    for a, b in zip(whole["history"], rest["history"]):
+        assert {k: v for k, v in a.items() if k not in timing} == {k: v for k, v in b.items() if k not in timing}
+    assert whole["best_epoch"] == rest["best_epoch"] and whole["best_top1"] == rest["best_top1"]
+
+
+def test_a_checkpoint_inside_the_epoch_is_of_that_step(tmp_path):
+    results = experiment.train(plan(tmp_path, Global__epochs=1, Global__save_interval_steps=2))
+    kept = checkpoint.steps(Path(results["folder"]) / "ckpt")
+    assert [path.name for path in kept] == ["step-000002", "step-000003"]
+    inside = checkpoint.read(kept[0]).progress
+    assert (inside["epoch"], inside["batch"]) == (1, 2)
+
+
+def test_the_curve_goes_on_without_gap_or_double_point(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5)
+        with pytest.raises(Stopped):
+            experiment.train(plan(tmp_path, Global__print_batch_step=1))
+    job, _ = build.job(plan(tmp_path, Global__print_batch_step=1, Global__checkpoints="auto"))
+    experiment.run_training(job)
+    steps = [step for tag, step, _ in job.curves.points if tag == "train/loss"]
+    assert steps == [0, 1, 2, 3, 4, 5]
+    assert [step for tag, step, _ in job.curves.points if tag == "eval/loss"] == [1, 2]
+
+
+def test_the_best_model_so_far_comes_along(tmp_path):
+    still = {"name": "SGD", "lr": {"name": "Constant", "learning_rate": 0.0}}
+    first = experiment.train(plan(tmp_path, Arch__head="Linear", Optimizer=still))
+    again = experiment.train(plan(tmp_path, Arch__head="Linear", Optimizer=still, Global__checkpoints=first["folder"]))
+    on = experiment.train(plan(tmp_path, Arch__head="Linear", Optimizer=still, Global__checkpoints=first["folder"],
+                               Global__epochs=3))
+    for resumed in (again, on):
+        assert resumed["best_epoch"] == 1 and resumed["file_bytes"]
+        assert same(tuned(first, "best_model"), tuned(resumed, "best_model"))
+    assert "nothing is left to train: epoch 2 of 2 is done" in Path(again["folder"], "train.log").read_text("utf-8")
+
+
+def test_with_an_average_latest_is_what_its_numbers_are_of(tmp_path):
+    results = experiment.train(plan(tmp_path, EMA__decay=0.9))
+    found = experiment.evaluate(plan(tmp_path, Global__pretrained_model=results["folder"] + "/latest.safetensors"))
+    said = weights.load_tuned(results["folder"] + "/latest.safetensors")[1]["metrics"]
+    assert found["loss"] == pytest.approx(said["eval_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("change, said", [
+    ({"Global__seed": 5}, "Global.seed was 0 and is 5"),
+    ({"Global__update_freq": 3}, "Global.update_freq was 1 and is 3"),
+    ({"EMA__decay": 0.9}, "EMA.decay was None and is 0.9"),
+    ({"Optimizer": {"name": "SGD", "lr": {"name": "Cosine", "learning_rate": 0.01}}},
+     "Optimizer.name was 'AdamW' and is 'SGD'"),
+    ({"Optimizer": {"name": "AdamW", "lr": {"name": "Cosine", "learning_rate": 0.02}}},
+     "Optimizer.lr.learning_rate was 0.01 and is 0.02"),
+    ({"batch_size": 8}, "DataLoader.Train.sampler.batch_size was 16 and is 8"),
+    ({"limit": 40}, "DataLoader.Train.dataset.limit was 48 and is 40"),
+    ({"transform": True}, "DataLoader.Train.dataset.transform_ops was "),
+    ({"Global__epochs": 1}, "Global.epochs was 2 and is 1"),
+    ({"Tuning": {"name": "AdaptFormer", "bottleneck": 4, "dropout": 0.5}}, "Tuning.dropout was None and is 0.5"),
+], ids=lambda value: value if isinstance(value, str) else next(iter(value)))
+def test_another_run_is_not_gone_on_with_unless_that_is_allowed(tmp_path, change, said):
+    first = experiment.train(plan(tmp_path))
+
+    def config(**more):
+        sections = {key: value for key, value in change.items() if key[0].isupper()}
+        made = plan(tmp_path, Global__checkpoints=first["folder"], **sections, **more)
+        made.DataLoader.Train.sampler.batch_size = change.get("batch_size", 16)
+        made.DataLoader.Train.dataset["limit"] = change.get("limit", 48)
+        if "transform" in change:
+            made.DataLoader.Train.dataset["transform_ops"] = made.DataLoader.Eval.dataset["transform_ops"]
+        return made
+
+    with pytest.raises(ConfigError) as error:
+        experiment.train(config())
+    assert said in str(error.value) and "Global.allow_changes=True" in str(error.value)
+    if "Global__seed" in change:  # the network of this test is random: with another seed it is another one
+        return
+    allowed = experiment.train(config(Global__allow_changes=True))
+    assert "is another one from here on" in Path(allowed["folder"], "train.log").read_text("utf-8")
+
+
+def test_what_changes_no_result_may_change(tmp_path):
+    first = experiment.train(plan(tmp_path))
+    on = plan(tmp_path, Global__checkpoints=first["folder"], Global__epochs=3, Global__eval_interval=2,
+              Global__print_batch_step=1)
+    on.DataLoader.Train.loader.num_workers = 1
+    assert len(experiment.train(on)["history"]) == 3
+
+
+@pytest.mark.parametrize("name", ["tuned.safetensors", "state.safetensors", "progress.json"])
+@pytest.mark.parametrize("how", ["flipped", "torn", "missing"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it(tmp_path, name, how):
+    first = experiment.train(plan(tmp_path))
+    older, newest = checkpoint.steps(Path(first["folder"]) / "ckpt")
+    data = bytearray((newest / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (newest / name).unlink()
+    if how != "missing":
+        (newest / name).write_bytes(data if how == "flipped" else data[:len(data) // 2])
+    with pytest.raises(ConfigError, match=rf"{newest.name} is damaged: .*Global.checkpoints=.*{older.name}"):
+        experiment.train(plan(tmp_path, Global__checkpoints=first["folder"]))
+    rest = experiment.train(plan(tmp_path, Global__checkpoints="auto"))
+    assert same(tuned(first), tuned(rest))
+    assert "it is passed over" in Path(rest["folder"], "train.log").read_text("utf-8") or rest["history"]
+
+
+def test_where_there_is_nothing_to_go_on_with(tmp_path):
+    with pytest.raises(ConfigError, match="there is no checkpoint. Give the folder of a run"):
+        experiment.train(plan(tmp_path, Global__checkpoints=str(tmp_path)))
+    assert len(experiment.train(plan(tmp_path, Global__checkpoints="auto"))["history"]) == 2
+
+
+def test_a_disk_that_fills_up_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    job, _ = build.job(plan(tmp_path))
+    real, calls = checkpoint.save_file, []
+
+    def full(tensors, path):
+        calls.append(path)
+        if len(calls) == 2:
+            Path(path).write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        return real(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        experiment.run_training(job)
+    folder = job.folder / "ckpt"
+    assert [path.name for path in folder.iterdir()] == ["step-000003"] and checkpoint.is_whole(folder / "step-000003")
+
+
+def test_checkpoints_of_version_0_1_are_still_read(tmp_path):
+    whole = experiment.train(plan(tmp_path, Global__epochs=2))
+    job, _ = build.job(plan(tmp_path, Global__epochs=2))
+    job.epochs = 1
+    experiment.run_training(job)
+    found = checkpoint.read(checkpoint.find(str(job.folder)))
+    old = tmp_path / "old"
+    old.mkdir()
+    shutil.copyfile(found.tuned, old / "latest.safetensors")
+    state = found.progress
+    paddle.save({"epoch": 1, "best": state["best"], "history": state["history"], "seconds": state["seconds"],
+                 "schedule": state["schedule"], "scaler": {}, "ema": None,
+                 "optimizer": {name[len("optimizer/"):]: array for name, array in found.tensors.items()
+                               if name.startswith("optimizer/")}},
+                str(old / "latest.pdstates"))
+    for given in (old, old / "latest", old / "latest.pdstates"):
+        rest = experiment.train(plan(tmp_path, Global__checkpoints=str(given)))
+        assert same(tuned(whole), tuned(rest))
+    assert "does not say what it was made with" in Path(rest["folder"], "train.log").read_text("utf-8")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_saves_says_how_to_go_on_and_sets_the_exit_code(tmp_path, number):
+    made = plan(tmp_path, Global__epochs=500)
+    made.DataLoader.Eval.dataset["limit"] = 4
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(made.to_dict()), encoding="utf-8")
+    tool = Path(__file__).resolve().parents[2] / "tools" / "train.py"
+    with open(tmp_path / "log", "wb") as log:
+        process = subprocess.Popen([sys.executable, str(tool), "-c", str(tmp_path / "run.yaml")], stdout=log,
+                                   stderr=log)
+    until = time.monotonic() + 120
+    while b"Epoch 2/" not in (tmp_path / "log").read_bytes() and time.monotonic() < until:
+        time.sleep(0.1)
+    process.send_signal(number)
+    assert process.wait(60) == 128 + number
+    text = (tmp_path / "log").read_text(encoding="utf-8")
+    assert f"stopped by {number.name}. Go on with -o Global.checkpoints=" in text
+    assert "C++ Traceback" not in text and "Traceback" not in text
+    kept = checkpoint.steps(next((tmp_path / "out").glob("*/*/ckpt")))
+    assert all(map(checkpoint.is_whole, kept)) and json.loads((kept[-1] / "progress.json").read_text())["sha256"]
+    assert np.isfinite(checkpoint.read(kept[-1]).progress["seconds"])
