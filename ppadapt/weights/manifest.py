@@ -48,6 +48,7 @@ NO_ANSWER = {
 # Facts that change the last digits of an answer only: a difference is said, and not refused.
 ROUNDING = {"Arch.frozen_dtype"}
 COLOUR = "preprocessing.colour order"
+UNKNOWN = "(unknown here)"  # in the place of a value that only the file has
 
 
 class MismatchError(WeightsError):
@@ -73,7 +74,10 @@ class Difference:
     def __str__(self) -> str:
         name = self.what.partition(".")[2]
         theirs, ours = _brief(self.file), _brief(self.wanted)
-        if theirs == ours:  # 4 and '4'
+        if theirs == ours and isinstance(self.file, list):  # long lists that begin alike
+            at = next((i for i, (a, b) in enumerate(zip(self.file, self.wanted)) if a != b), 0)
+            theirs, ours = f"{theirs}, number {at} {brief(self.file[at])}", f"{ours}, {brief(self.wanted[at])}"
+        elif theirs == ours:  # 4 and '4'
             theirs, ours = brief(self.file), brief(self.wanted)
         return f"{name + ': ' if name else ''}{theirs} in the file, {ours} here"
 
@@ -129,7 +133,7 @@ def compare(manifest: Mapping[str, Any], wanted: Mapping[str, Any],
     sections = {what.partition(".")[0] for what in ours}
     for what, value in theirs.items():
         if what not in ours and what.partition(".")[0] in sections and not _of_another(what, theirs, ours):
-            result.differences.append(Difference(what, value, None))
+            result.differences.append(Difference(what, value, UNKNOWN))
     if unsaid:
         result.warnings.append(f"the file does not say, so that it could not be checked: {', '.join(unsaid)}")
     if assumed:
@@ -144,13 +148,16 @@ def _of_another(what: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -
 
 
 def _facts(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Fact by fact what a manifest says that changes an answer: ("Tuning.scale", 0.1). None is not said."""
+    """Fact by fact what a manifest says that changes an answer: ("Tuning.scale", 0.1). An entry of None is not said."""
     manifest = json.loads(json.dumps(manifest, default=str))  # tuples are lists in a file
     yield from _named("Tuning", manifest.get("tuning"))
     backbone = manifest.get("backbone") or {}
     beside = {key: backbone.get(key) for key in ("family", "frozen_dtype")}
-    for option, value in {**beside, **(backbone.get("options") or {})}.items():
-        if value is not None and option not in NO_ANSWER["Arch"]:
+    for option, value in beside.items():
+        if value is not None:
+            yield f"Arch.{option}", value
+    for option, value in (backbone.get("options") or {}).items():
+        if option not in NO_ANSWER["Arch"]:
             yield f"Arch.{option}", value
     if manifest.get("head") is not None:
         yield "head", manifest["head"]
@@ -260,4 +267,4 @@ _SCHEMA = {
 def _brief(value: Any, most: int = 120) -> str:
     if isinstance(value, list) and len(value) > 8:
         return f"{len(value)} ({', '.join(map(str, value[:3]))[:most]} ...)"
-    return "(unknown here)" if value is None else printable(value, most)
+    return printable(value, most)

@@ -53,6 +53,10 @@ def test_the_same_is_the_same():
     ({**MANIFEST, "tuning": [{**TUNING, "gate": True}]}, "other Tuning (gate: True in the file, (unknown here) here)"),
     (changed("backbone", options={"num_heads": 6, "epsilon": 1e-6}), "other Arch (num_heads: 6 in the file, 3 here)"),
     (changed("backbone", options={"num_heads": 3, "epsilon": 0.5}), "epsilon: 0.5 in the file, 1e-06 here"),
+    (changed("backbone", options={**MANIFEST["backbone"]["options"], "qk_scale": 2.0}),
+     "other Arch (qk_scale: 2.0 in the file, (unknown here) here)"),
+    (changed("backbone", options={**MANIFEST["backbone"]["options"], "epsilon": None}),
+     "other Arch (epsilon: None in the file, 1e-06 here)"),
     (changed("backbone", family="Swin"), "other Arch (family: Swin in the file, ViT here)"),
     (changed("backbone", digest="b" * 64), f"another backbone (digest: {'b' * 64} in the file, {'a' * 64} here)"),
     ({**MANIFEST, "head": "BatchNormLinear"}, "other head (BatchNormLinear in the file, Linear here): set Arch.head"),
@@ -67,6 +71,12 @@ def test_the_same_is_the_same():
 ])
 def test_whatever_changes_the_answer_is_refused_with_both_sides(file, said):
     assert said in refusal(file)
+
+
+def test_long_lists_that_begin_alike_are_told_apart():
+    names = [f"c{i}" for i in range(100)]
+    text = refusal({**MANIFEST, "classes": [*names[:98], "x", "c99"]}, {**MANIFEST, "classes": names})
+    assert "100 (c0, c1, c2 ...), number 98 'x' in the file, 100 (c0, c1, c2 ...), 'c98' here" in text
 
 
 def test_all_differences_are_named_at_once():
