@@ -21,15 +21,17 @@ from ..tuning import METHODS, Adaptation
 def manifest_of(config: Config, task: Task, adaptation: Adaptation, classes: list[str],
                 metrics: Mapping[str, Any]) -> dict:
     """What a tuned file says about itself: every fact, no default left out."""
-    ops = config.DataLoader.Eval.dataset.get("transform_ops") or []
-    if not any("DecodeImage" in op for op in ops):
-        ops = ["DecodeImage", *ops]  # what the data sets do by themselves
     return {
         "tuning": [{"name": type(m).__name__, **m.options} for m in adaptation.methods],
         "backbone": {**adaptation.network.built_as, "frozen_dtype": config.Arch.frozen_dtype,
                      "digest": adaptation.backbone_digest},
-        "head": config.Arch.head, "preprocess": describe_transforms(ops), "classes": classes, "task": task.manifest(),
-        "metrics": dict(metrics)}
+        "head": config.Arch.head, "preprocess": described(config.DataLoader.Eval.dataset.get("transform_ops") or []),
+        "classes": classes, "task": task.manifest(), "metrics": dict(metrics)}
+
+
+def described(ops: list) -> list[dict]:
+    """Operators with every option, and what the data sets do by themselves."""
+    return describe_transforms(ops if any("DecodeImage" in op for op in ops) else ["DecodeImage", *ops])
 
 
 def check_fits(path: str | Path, manifest: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Mapping, Optional
 
 from ..config import Config, Sampler
 from ..data import Loader, labels
+from ..data.overlap import warn_of_overlap
 from ..engine.amp import Precision
 from ..engine.checkpoint import Checkpoint
 from ..engine.curves import Curves
@@ -24,6 +25,7 @@ from ..tuning.frozen.recompute import recompute_blocks
 from .data import dataset, loader
 from .device import precision_of, set_device
 from .model import TunedModel, tuned_model
+from .preprocessing import check_sides
 from .resume import check_same, checkpoint_of, identity_of
 from .task import losses, metrics, task_of
 
@@ -49,6 +51,7 @@ def _parts(config: Config, found: Optional[Checkpoint]) -> tuple[dict[str, Any],
     """The fields of a Job that need no folder, and the tuned model."""
     g = config.Global
     _check_plan(config)
+    check_sides(config)
     set_device(g.device)
     task = task_of(config)
 
@@ -123,6 +126,7 @@ def _loaders(config: Config, task: Task) -> tuple[Loader, Optional[Loader]]:
     said = labels.check_training(train_data, "DataLoader.Train")
     if eval_loader:
         said += labels.match_classes(eval_loader.dataset, train_data.classes, "DataLoader.Eval", "DataLoader.Train")
+        warn_of_overlap(train_data, eval_loader.dataset)
     for warning in said:
         LOGGER.warning("%s", warning)
     return loader(splits.Train, "train", g.seed, train_data, task), eval_loader

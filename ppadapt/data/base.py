@@ -140,7 +140,4 @@ class Dataset:
             image = self.transform(image, self.generator(i))
         except DataError as error:
             raise DataError(f"{self.name(i)}: {error}") from None
-        # PaddleClas's datasets do this themselves, so its files often leave ToCHWImage out.
-        if image.shape[0] != 3 and image.shape[-1] == 3:
-            image = image.transpose(2, 0, 1)
         return image, self.labels[i]

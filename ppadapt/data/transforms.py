@@ -97,13 +97,23 @@ class ToCHWImage:
 
 
 class Compose:
-    """Operators in order. ``random`` tells whether any of them draws from ``rng``.
+    """Operators in order: [H, W, C] to float32 [C, H, W]. ``random`` tells whether any of them draws from ``rng``.
 
-    Without operators an [H, W, C] image becomes float32 [C, H, W] with its values unchanged.
+    Where no operator puts the channels first, the last one does: PaddleClas's data sets do it themselves, so its files
+    often leave ToCHWImage out.
+
+    Raises:
+        DataError: where two operators put the channels first.
     """
 
     def __init__(self, ops: Sequence = ()) -> None:
-        self.ops = list(ops) or [ToCHWImage()]
+        self.ops = list(ops)
+        turning = [op for op in ops if isinstance(op, ToCHWImage) or isinstance(op, DecodeImage) and op.channel_first]
+        if len(turning) > 1:
+            raise DataError(f"{' and '.join(type(op).__name__ for op in turning)} both put the channels first: remove "
+                            "one (channel_first: False).")
+        if not turning:
+            self.ops.append(ToCHWImage())
         self.random = any(op.random for op in self.ops)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:

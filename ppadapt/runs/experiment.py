@@ -107,6 +107,7 @@ def evaluate(config: Config, backend: Optional[str] = None, precision: str = "fl
         network, context = model.adaptation, amp.context
     else:
         served = serving.service(config, backend, precision, exported)
+        build.check_exported(served.transform_ops, config)
         classes, whose = served.classes, "the network"
         network, context = served.logits, contextlib.nullcontext
     for warning in labels.match_classes(data.dataset, classes, "DataLoader.Eval", whose):
@@ -149,7 +150,7 @@ def infer(config: Config, backend: Optional[str] = None, precision: str = "float
     if options.save_path:
         deploy.check_save_path(Path(options.save_path), files)
     served = serving.service(config, backend, precision, exported)
-    transform = build_transforms(options.transforms or served.transform_ops)
+    transform = build_transforms(build.serving_ops(options.transforms, served.transform_ops))
     start, answers = time.perf_counter(), []
     for answer in deploy.classify(served.predict, transform, served.task, served.classes, files, options.batch_size,
                                   options.topk, served.shape):

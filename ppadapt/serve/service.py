@@ -65,7 +65,7 @@ def service(config: Config, backend: Optional[str] = None, precision: str = "flo
     if backend in (None, "dygraph"):
         model = build.tuned_model(config, build.class_names(config))
         return Service(backends.dygraph(model.adaptation, model.task), model.task, model.classes, _told_shape(model),
-                       _transform_ops(config))
+                       build.serving_ops(config.Infer.transforms, _evaluated_ops(config)))
     with tempfile.TemporaryDirectory(prefix="ppadapt-") as folder:
         export_model(config, Path(folder) / "export", "onnx" if backend == "onnx" else None)
         return _load(Path(folder) / "export", build.task_of(config), backend, precision, device)
@@ -145,7 +145,8 @@ def _put_in_place(made: Path, folder: Path) -> None:
 
 
 def _write(model: build.TunedModel, folder: Path, kind: str, tolerance: float) -> float:
-    config, ops = model.config, _transform_ops(model.config)
+    config = model.config
+    ops = build.serving_ops(config.Infer.transforms, _evaluated_ops(config))
     shape = _told_shape(model) or build_transforms(ops)(np.zeros([256, 256, 3], np.uint8)).shape
     network, done = for_inference(model.adaptation)
     for what in done:
@@ -220,5 +221,5 @@ def _told_shape(model: build.TunedModel) -> Optional[tuple[int, int, int]]:
     return None if size is None else (3, *np.broadcast_to(size, 2).tolist())
 
 
-def _transform_ops(config: Config) -> Optional[list]:
-    return config.Infer.transforms or config.DataLoader.Eval.dataset.get("transform_ops")
+def _evaluated_ops(config: Config) -> Optional[list]:
+    return config.DataLoader.Eval.dataset.get("transform_ops")
