@@ -17,13 +17,13 @@ _OF_PIXELS = (DecodeImage.__name__, NormalizeImage.__name__)
 
 
 def check_sides(config: Config) -> None:
-    """Raises ConfigError where training sees other pixels than the evaluation: order of colours, normalisation."""
+    """Warn where training sees other pixels than the evaluation (order of colours, normalisation), or raw ones."""
     train, test = ([op for op in _ops(getattr(config.DataLoader, side)) if _name(op) in _OF_PIXELS]
                    for side in ("Train", "Eval"))
     found = _differences(train, test, "in Train", "in Eval")
     if found:
-        raise ConfigError(f"DataLoader.Train and DataLoader.Eval give the network different pixels ({found}): give "
-                          "both the same NormalizeImage and DecodeImage")
+        LOGGER.warning("DataLoader.Train and DataLoader.Eval give the network different pixels (%s): give both the "
+                       "same NormalizeImage and DecodeImage", found)
     if config.Arch.pretrained in (None, False) and not any(_name(op) == NormalizeImage.__name__ for op in test):
         LOGGER.warning("pixels go in as 0..255: add NormalizeImage to transform_ops of DataLoader.Train and "
                        "DataLoader.Eval (pixels around 0 train better)")
@@ -78,8 +78,7 @@ def _said(value: object) -> str:
 
 
 def _with_layout(ops: list) -> list:
-    built = build_transforms(ops).ops
-    return ops if len(built) == len(ops) else [*ops, {ToCHWImage.__name__: None}]
+    return ops if ops and build_transforms(ops).channels_first else [*ops, {ToCHWImage.__name__: None}]
 
 
 def _ops(split) -> list:

@@ -137,7 +137,7 @@ class Dataset:
             log.warning("Skipped: %s", error)
             return None
         try:
-            image = self.transform(image, self.generator(i))
+            image = self.transform.array(image, self.generator(i))
         except DataError as error:
             raise DataError(f"{self.name(i)}: {error}") from None
         return image, self.labels[i]

@@ -97,24 +97,22 @@ class ToCHWImage:
 
 
 class Compose:
-    """Operators in order: [H, W, C] to float32 [C, H, W]. ``random`` tells whether any of them draws from ``rng``.
+    """Operators in order. ``random`` tells whether any of them draws from ``rng``.
 
-    Where no operator puts the channels first, the last one does: PaddleClas's data sets do it themselves, so its files
-    often leave ToCHWImage out.
+    Without operators an [H, W, C] image becomes float32 [C, H, W] with its values unchanged.
 
     Raises:
         DataError: where two operators put the channels first.
     """
 
     def __init__(self, ops: Sequence = ()) -> None:
-        self.ops = list(ops)
-        turning = [op for op in ops if isinstance(op, ToCHWImage) or isinstance(op, DecodeImage) and op.channel_first]
-        if len(turning) > 1:
-            raise DataError(f"{' and '.join(type(op).__name__ for op in turning)} both put the channels first: remove "
-                            "one (channel_first: False).")
-        if not turning:
-            self.ops.append(ToCHWImage())
+        self.ops = list(ops) or [ToCHWImage()]
         self.random = any(op.random for op in self.ops)
+        turning = [type(op).__name__ for op in self.ops
+                   if isinstance(op, ToCHWImage) or isinstance(op, DecodeImage) and op.channel_first]
+        if len(turning) > 1:
+            raise DataError(f"{' and '.join(turning)} both put the channels first: remove one (channel_first: False).")
+        self.channels_first = bool(turning)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
         if rng is None and self.random:
@@ -124,6 +122,14 @@ class Compose:
         for op in self.ops:
             image = op(image, rng)
         return np.asarray(image, np.float32)
+
+    def array(self, image: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+        """What a network takes, float32 [C, H, W]: of training, evaluation and answers alike.
+
+        PaddleClas's data sets put the channels first themselves, so its files often leave ToCHWImage out.
+        """
+        image = self(image, rng)
+        return image if self.channels_first else image.transpose(2, 0, 1)
 
 
 TRANSFORMS: dict[str, type] = {op.__name__: op for op in (

@@ -61,7 +61,7 @@ def classify(predict: Predict, transform: Compose, task: Task, classes: Sequence
         named = []
         for file in files[start:start + batch_size]:
             try:
-                named.append((file, transform(decode_image(file), None)))
+                named.append((file, transform.array(decode_image(file))))
             except BrokenImageError as error:
                 LOGGER.warning("left out: %s", error)
                 continue

@@ -147,7 +147,7 @@ def _put_in_place(made: Path, folder: Path) -> None:
 def _write(model: build.TunedModel, folder: Path, kind: str, tolerance: float) -> float:
     config = model.config
     ops = build.serving_ops(config.Infer.transforms, _evaluated_ops(config))
-    shape = _told_shape(model) or build_transforms(ops)(np.zeros([256, 256, 3], np.uint8)).shape
+    shape = _told_shape(model) or build_transforms(ops).array(np.zeros([256, 256, 3], np.uint8)).shape
     network, done = for_inference(model.adaptation)
     for what in done:
         LOGGER.info("%s", what)

@@ -148,7 +148,7 @@ def test_nothing_is_replaced_without_force_and_nothing_is_left_of_a_failure(plan
     (["-c", "{exported}/config.yaml", "--exported", "{photos}"], "it has no inference.yml"),
     ([], "give a config with -c, or an exported folder with --exported"),
     (["--exported", "{exported}", "-o", "Infer.transforms=[{{ToCHWImage: }}]"],
-     "20 x 30 pixels after the transforms and the network takes 8 x 8 pixels: let Infer.transforms"),
+     "Infer.transforms differ from what was evaluated (name: [] in Infer.transforms, ['ResizeImage', "),
 ])
 def test_mistakes_are_one_line(monkeypatch, exported, photos, arguments, message):
     filled = [argument.format(exported=exported, photos=photos) for argument in arguments]
