@@ -12,6 +12,7 @@ from ..errors import brief
 from .checksum import digest
 from .convert import Converted, is_tuned
 from .errors import WeightsError
+from .facts import NAMED
 
 # Our name -> theirs; the names that are the same need no line.
 RENAMED = (
@@ -26,9 +27,6 @@ UNCHANGED = re.compile(
     r"cls_token|pos_embed|patch_embed\.proj\.(weight|bias)|(fc_)?norm\.(weight|bias)|head\.bias|head\.1\.bias|"
     r"blocks\.\d+\.(norm[12]\.(weight|bias)|(attn\.proj|mlp\.fc[12]|adaptmlp\.(down|up)_proj)\.bias|"
     r"adaptmlp\.(scale|norm\.(weight|bias)))|prompts\.\d+|head\.0\.running_(mean|var)")
-# (dim, depth) of the named sizes.
-SIZES = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base",
-         (1024, 24): "large", (1280, 32): "huge"}
 
 
 def to_authors(tuned: Mapping[str, np.ndarray],
@@ -153,7 +151,6 @@ def adaptformer_of(tensors: Mapping[str, np.ndarray], args: Mapping[str, Any]) -
 
 def infer_name(arch: Mapping[str, Any]) -> str | None:
     """'vit_base_patch16', a name of the catalogue, from the shapes, or None for a network of no named size."""
-    size = SIZES.get((arch.get("embed_dim"), arch.get("depth")))
-    if not size or arch.get("img_size") != 224 or arch.get("mlp_ratio") != 4:
-        return None
-    return f"vit_{size}_patch{arch['patch_size']}"
+    name, _, patch, size = NAMED.get((arch.get("embed_dim"), arch.get("depth")), (None, 0, 0, 0))
+    fits = (arch.get("patch_size"), arch.get("img_size"), arch.get("mlp_ratio")) == (patch, size, 4)
+    return name if fits else None
