@@ -1,0 +1,183 @@
+"""Every reader of strangers' bytes, as a function of bytes that may only raise UserError.
+
+No Paddle here: what reads files needs numpy and Pillow alone, so that a fuzzer makes thousands of calls a second.
+"""
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import re
+import struct
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+
+from ppadapt.config import load, overrides
+from ppadapt.config.reading import parse_yaml
+from ppadapt.data import DATASETS, decode_image
+from ppadapt.data.cifar import read_batch
+from ppadapt.errors import UserError
+from ppadapt.weights import RawCheckpoint, load_tuned, read_file, save_safetensors, to_ours
+from ppadapt.weights.formats.paddle_file import read_paddle
+from ppadapt.weights.formats.safetensors_file import read_safetensors
+from ppadapt.weights.formats.torch_file import LEGACY_START, read_legacy
+
+logging.getLogger("ppadapt").setLevel(logging.CRITICAL)
+FOLDER = Path(tempfile.mkdtemp(prefix="ppadapt-fuzz-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
+CORPUS = Path(__file__).with_name("corpus")
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def _file(name: str, data: bytes) -> str:
+    path = FOLDER / name
+    path.write_bytes(data)
+    return str(path)
+
+
+def _use(raw: RawCheckpoint) -> None:
+    """What is read must also bear being looked at."""
+    for name, array in raw.tensors.items():
+        assert isinstance(name, str) and array.shape is not None
+        np.asarray(array).sum(dtype=complex)
+
+
+def pickle_paddle(data: bytes) -> None:
+    """A pickle as a .pdparams."""
+    _use(read_paddle(_file("a.pdparams", data)))
+
+
+def pickle_zip(data: bytes) -> None:
+    """A pickle inside PyTorch's zip, over one storage."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("a/data.pkl", data)
+        archive.writestr("a/data/0", bytes(64))
+    _use(read_file(_file("a.pth", stream.getvalue())))
+
+
+def pickle_legacy(data: bytes) -> None:
+    """The pickles and storages of PyTorch's old format, after its two fixed numbers."""
+    _use(read_legacy(_file("b.pth", LEGACY_START + b"\x80\x02M\xe9\x03." + data)))
+
+
+def any_file(data: bytes) -> None:
+    """A file of any kind: zip, .npz, text ..."""
+    _use(read_file(_file("c", data)))
+
+
+def npz(data: bytes) -> None:
+    """An array inside an .npz."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("a.npy", data)
+    _use(read_file(_file("a.npz", stream.getvalue())))
+
+
+def safetensors(data: bytes) -> None:
+    """A .safetensors, whole; or its header, and then as many zeros as its last tensor wants."""
+    if data[:1] == b"{":
+        ends = [int(end) for end in re.findall(rb"(\d{1,4})\]\s*\}", data)]
+        data = struct.pack("<Q", len(data)) + data + bytes(max(ends, default=0))
+    _use(read_safetensors(_file("a.safetensors", data)))
+
+
+def tuned_file(data: bytes) -> None:
+    """The manifest of a tuned file."""
+    path = str(FOLDER / "t.safetensors")
+    save_safetensors(path, {"head.1.bias": np.zeros(3, "f4")}, {"ppadapt": data.decode("utf-8", "replace")})
+    load_tuned(path)
+
+
+def layouts(data: bytes) -> None:
+    """Names and shapes of tensors, a line each: `blocks.0.norm1.weight 8 8`; the first line is a format."""
+    lines = data.decode("utf-8", "replace").split("\n")
+    tensors = {}
+    for line in lines[1:60]:
+        name, *shape = line.split(" ")
+        tensors[name] = np.zeros([min(int(n), 40) if n.isascii() and n.isdigit() else 1 for n in shape[:4]], "f4")
+    extras = {"format": "pt"} if len(data) % 2 else {"ppadapt": "{}"} if len(data) % 7 == 0 else {}
+    to_ours(RawCheckpoint(tensors, lines[0][:20], "x", extras))
+
+
+def yaml(data: bytes) -> None:
+    """A config file."""
+    load(_file("config.yaml", data))
+
+
+def override(data: bytes) -> None:
+    """`-o`."""
+    text = data.decode("utf-8", "replace")
+    overrides.apply({"Global": {"epochs": 1}, "Infer": {"transforms": [{"ResizeImage": {"size": 8}}]}}, text)
+    overrides.values(text)
+
+
+def yaml_text(data: bytes) -> None:
+    """What a manifest of an export is read with."""
+    try:
+        parse_yaml(data.decode("utf-8", "replace"))
+    except ValueError as error:  # its callers say which file
+        raise UserError(str(error)) from None
+
+
+def cifar(data: bytes) -> None:
+    """A batch of CIFAR: read, and as the data set takes it."""
+    batch = read_batch(data, "data_batch_1")
+    assert all(isinstance(key, str) for key in batch)
+
+
+def cifar_archive(data: bytes) -> None:
+    """An archive of CIFAR-100."""
+    DATASETS["CIFAR100"]("train", root=_file("cifar-100-python.tar.gz", data), download=False)
+
+
+def cifar_folder(data: bytes) -> None:
+    """The three files of CIFAR-100 in one, split at 0xFFFF: train, test, meta."""
+    folder = FOLDER / "cifar-100-python"
+    folder.mkdir(exist_ok=True)
+    parts = (data.split(b"\xff\xff") + [b"", b""])[:3]
+    for name, part in zip(("train", "test", "meta"), parts):
+        (folder / name).write_bytes(part)
+    os.utime(folder, ns=(1, len(data) * 10**6 + sum(data)))  # it is decoded once for each time stamp
+    DATASETS["CIFAR100"]("train", root=folder, download=False)
+
+
+def image_list(data: bytes) -> None:
+    """PaddleClas's list of images, and of class names."""
+    listing, _, names = data.partition(b"\0")
+    options = {"class_id_map_file": _file("names.txt", names)} if names else {}
+    DATASETS["ImageNetDataset"](image_root=FOLDER, cls_label_path=_file("list.txt", listing), on_error="skip", **options)
+
+
+def image(data: bytes) -> None:
+    """A picture."""
+    pixels = decode_image(data)
+    assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {function.__name__: function for function in (
+    pickle_paddle, pickle_zip, pickle_legacy, any_file, npz, safetensors, tuned_file, layouts, yaml, override, yaml_text,
+    cifar, cifar_archive, cifar_folder, image_list, image)}
+
+
+def call(name: str, data: bytes) -> None:
+    """One call of a target. Whatever leaves it is a finding."""
+    try:
+        TARGETS[name](data)
+    except UserError as error:
+        said = str(error)
+        assert said.isprintable() and len(said) < 4100, repr(said)
+
+
+def seeds(name: str) -> list[bytes]:
+    """What the corpus has for a target."""
+    return [path.read_bytes() for path in sorted((CORPUS / name).iterdir())]
+
+
+def describe() -> str:
+    """The corpus in numbers."""
+    return json.dumps({name: [len(seeds(name)), sum(map(len, seeds(name)))] for name in TARGETS})
