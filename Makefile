@@ -1,4 +1,4 @@
-# make demo | test | compare | lint | clean. Each sets up what it needs in .venv; PYTHON chooses the interpreter,
+# make demo | test | compare | lint | fuzz | clean. Each sets up what it needs in .venv; PYTHON chooses the interpreter,
 # PADDLE the build (cpu or gpu).
 # make test-paddle | demo-paddle: the same with another Paddle in a venv of its own, e.g. PADDLE_VERSION=2.6.2;
 # TESTS chooses folders and options of pytest. What passes: docs/paddle_versions.md.
@@ -6,11 +6,13 @@ PYTHON ?= python3
 PADDLE ?= cpu
 PADDLE_VERSION ?= 2.6.2
 TESTS ?=
+# make fuzz: feeds every reader of files for SECONDS, in .venv-fuzz (no Paddle); docs/security.md.
+SECONDS ?= 60
 BIN := .venv/bin
 READY := .venv/ready-$(PADDLE)
 OLD := .venv-paddle-$(PADDLE_VERSION)
 
-.PHONY: demo test compare lint clean test-paddle demo-paddle
+.PHONY: demo test compare lint clean test-paddle demo-paddle fuzz
 
 demo: $(READY)
 	$(BIN)/python tools/demo.py
@@ -30,6 +32,9 @@ test-paddle: $(OLD)/ready
 demo-paddle: $(OLD)/ready
 	$(OLD)/bin/python tools/demo.py --folder output/demo-paddle-$(PADDLE_VERSION)
 
+fuzz: .venv-fuzz/ready
+	.venv-fuzz/bin/python tests/fuzz/fuzz.py --seconds $(SECONDS)
+
 $(READY): setup.py
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -43,5 +48,13 @@ $(READY): setup.py
 	.venv-paddle-$*/bin/python -m pip install --quiet --editable ".[zoo,test]" "paddlepaddle==$*"
 	touch $@
 
+# atheris has wheels for Linux only; hypothesis takes its place elsewhere.
+.venv-fuzz/ready:
+	$(PYTHON) -m venv .venv-fuzz
+	.venv-fuzz/bin/python -m pip install --quiet --upgrade pip
+	.venv-fuzz/bin/python -m pip install --quiet numpy pillow pyyaml tqdm hypothesis
+	.venv-fuzz/bin/python -m pip install --quiet atheris || echo "atheris cannot be installed: hypothesis is used"
+	touch $@
+
 clean:
-	rm -rf .venv .venv-paddle-* build *.egg-info
+	rm -rf .venv .venv-paddle-* .venv-fuzz fuzz-findings build *.egg-info

@@ -3,12 +3,11 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-import unicodedata
 from typing import Any, Iterable
 
 MOST = 4000  # characters of a message: what a file is called, or holds, may be as long as the file
-_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # escape sequences and line ends, halves of a broken encoding
-_TURNING = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # the direction of text
+# Spaces that text has, and the joiners of Persian, Indic and emoji, which Python calls unprintable.
+_ALLOWED = "\u00a0\u3000\u200c\u200d"
 
 
 class UserError(ValueError):
@@ -49,14 +48,14 @@ def choose(what: str, given: object, choices: Iterable[str], listed: str = "") -
 
 
 def printable(text: Any, most: int = MOST) -> str:
-    """Text from a file as it may reach a terminal: control characters escaped (`\\x1b`), cut after `most`."""
+    """Text from a file as it may reach a terminal: control characters, line ends, marks that turn the direction of text
+    and halves of a broken encoding are escaped (`\\x1b`); cut after `most`."""
     text = str(text)
     if len(text) > most:
         text = f"{text[:most]}... ({len(text) - most} more characters)"
     if text.isprintable():
         return text
-    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in _UNPRINTABLE or c in _TURNING
-                   else c for c in text)
+    return "".join(c if c.isprintable() or c in _ALLOWED else c.encode("unicode_escape").decode() for c in text)
 
 
 class _Brief(reprlib.Repr):

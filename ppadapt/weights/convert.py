@@ -22,7 +22,7 @@ from .locate import locate
 from .names import by_reason, compact
 from .raw import RawCheckpoint
 from .settings import Settings
-from .widths import check_shapes
+from .widths import check_shapes, dimensions
 
 BLOCK_LAYERS = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
 _TUNED = re.compile("|".join(rule.pattern for rule in TUNED))
@@ -154,9 +154,12 @@ def _take(done: Converted, layout: Layout, arrays: Mapping[str, np.ndarray], nam
         change = same if rule.change is linear and not torch else rule.change
         try:
             value = change(array)
+            fits = value.ndim in dimensions(target)
         except (ValueError, IndexError):
+            fits = False
+        if not fits:
             raise WeightsError(f"{done.path}: {name} has shape {list(array.shape)}, which does not fit "
-                               f"{target}") from None
+                               f"{target}")
         done.mapped[names[name]] = target
         if rule.part is None:
             done.tensors[target] = value
@@ -211,7 +214,8 @@ def _missing(tensors: Mapping[str, np.ndarray]) -> list[str]:
     patch = tensors.get("patch_embed.proj.weight")
     if patch is None or patch.ndim == 4:  # the video network has a fixed table and no class token
         needed.append("pos_embed")
-        rows = tensors["pos_embed"].shape[1] if "pos_embed" in tensors else 0
+        table = tensors.get("pos_embed")
+        rows = table.shape[1] if table is not None and table.ndim == 3 else 0
         if math.isqrt(rows) ** 2 != rows or not rows:  # a table with a row for it
             needed.append("cls_token")
     for block in blocks:

@@ -1,9 +1,9 @@
-"""Whether the tensors of a block go together."""
+"""Whether tensors have the dimensions of their names, and those of a block go together."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -12,6 +12,18 @@ from .errors import WeightsError
 # In every block these go together: (layer, width of its input or of a norm, width of its output); D is the width of
 # the residual stream, H of the MLP.
 _BLOCK = {"norm1": "D", "attn.qkv": "D3", "attn.proj": "DD", "norm2": "D", "mlp.fc1": "DH", "mlp.fc2": "HD"}
+
+# How many dimensions a tensor of our names has (4 and 5: patches of images and of videos); the others may have any.
+_DIMENSIONS = tuple((re.compile(pattern), dims) for pattern, dims in (
+    (r"patch_embed\.proj\.weight", (4, 5)),
+    (r"(.*\.)?(qkv|proj|q|kv|fc[12]|head|head_dist|head\.1|(down|up)_proj)\.weight", (2,)),
+    (r"(.*\.)?(\w*norm\w*\.weight|gamma|bias|running_(mean|var))", (1,)),
+    (r"pos_embed|cls_token|dist_token|prompts\.\d+", (3,))))
+
+
+def dimensions(name: str) -> Sequence[int]:
+    """How many dimensions a tensor of that name may have."""
+    return next((dims for pattern, dims in _DIMENSIONS if pattern.fullmatch(name)), range(33))
 
 
 def check_shapes(tensors: Mapping[str, np.ndarray], path: str) -> None:

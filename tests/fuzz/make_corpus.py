@@ -64,8 +64,8 @@ def images() -> dict[str, bytes]:
     picture = Image.fromarray(draw.integers(0, 256, (5, 7, 3)).astype(np.uint8))
     found = {}
     for kind, options in (("PNG", {}), ("JPEG", {}), ("JPEG", {"progressive": True}), ("GIF", {}), ("BMP", {}),
-                          ("WEBP", {}), ("WEBP", {"lossless": True}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}),
-                          ("PPM", {})):
+                          ("WEBP", {}), ("WEBP", {"lossless": True}), ("TIFF", {}),
+                          ("TIFF", {"compression": "tiff_lzw"}), ("PPM", {})):
         stream = io.BytesIO()
         picture.save(stream, kind, **options)
         found[f"{kind.lower()}-{'-'.join(map(str, options.values())) or 'plain'}".lower()] = stream.getvalue()
@@ -107,7 +107,7 @@ def corpus() -> dict[str, dict[str, bytes]]:
     header = {"__metadata__": {"format": "pt"}, "a": made.entry([2, 2], 0, 16), "b": made.entry([2], 16, 20, "BF16")}
     network = made.network(4, 1)
     manifest = saved(lambda path: save_tuned(path, {"head.1.bias": np.zeros(2, "f4")}, {
-        "tuning": [{"name": "AdaptFormer", "bottleneck": 4}], "backbone": {"name": "vit", "options": {}, "digest": "0" * 64},
+        "tuning": [{"name": "AdaptFormer", "bottleneck": 4}], "backbone": {"name": "vit", "options": {}},
         "head": "Linear", "preprocess": [], "classes": ["a", "b"], "metrics": {}}))
     length = struct.unpack("<Q", manifest[:8])[0]
     names = "\n".join(f"{name} {' '.join(map(str, array.shape))}" for name, array in network.items())
@@ -118,8 +118,9 @@ def corpus() -> dict[str, dict[str, bytes]]:
         "pickle_paddle": pickles(), "pickle_zip": {**pickles(), "torch": torch_pickle()},
         "pickle_legacy": {"good": legacy(), "cut": legacy()[:60]},
         "any_file": {"zip": made.zipped({"a": b"hello"}), "torch": made.torch_zip({"w": ((2,), (1,))}),
-                     "deflated": made.torch_zip({"w": ((2,), (1,))}, compression=8), "html": b"<html>", "npz": made.zipped(
-                         {"a.npy": npy["f4"]}), "encrypted": made.flagged(made.zipped({"a.npy": npy["f4"]}))},
+                     "deflated": made.torch_zip({"w": ((2,), (1,))}, compression=8), "html": b"<html>",
+                     "npz": made.zipped({"a.npy": npy["f4"]}),
+                     "encrypted": made.flagged(made.zipped({"a.npy": npy["f4"]}))},
         "npz": npy,
         "safetensors": {"header": json.dumps(header).encode(), "whole": made.safetensors(header, bytes(20)),
                         "ours": saved(lambda path: save_safetensors(path, {"a": np.zeros(3, "f4")}, {"format": "x"}))},
@@ -130,9 +131,10 @@ def corpus() -> dict[str, dict[str, bytes]]:
                            b"MultiHeadDotProductAttention_1/query/kernel 4 2 2\nembedding/kernel 4 4 3 4",
                     "prompts": b"torch-zip\nprompts.0 5\nblocks.0.adaptmlp.down_proj.bias\nblocks.99.norm1.weight 4"},
         "yaml": {
-            "whole": b"Arch: {name: vit_micro_patch4_32}\nDataLoader:\n  Train: &t\n    dataset: {name: Digits, limit: 8}\n"
+            "whole": b"Arch: {name: vit_micro_patch4_32}\nDataLoader:\n  Train: &t\n    dataset: {name: Digits}\n"
                      b"  Eval: *t\nTuning: [{name: VPT, num_prompts: 3}]\nLoss: {Train: [CELoss: {weight: 1e-1}]}\n",
-            "aliases": b"a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n", "tag": b"a: !!python/object/apply:os.system [x]\n",
+            "aliases": b"a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n",
+            "tag": b"a: !!python/object/apply:os.system [x]\n",
             "date": b"a: 2001-99-99\nb: 1e5\nc: 0x1F\n"},
         "override": {"number": b"Global.epochs=5", "list": b"Infer.transforms.0.ResizeImage.size=3",
                      "text": b"Infer.infer_imgs=*.png", "map": b"Tuning={name: VPT, num_prompts: 3}"},
