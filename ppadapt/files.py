@@ -12,10 +12,13 @@ import os
 import platform
 import re
 import shutil
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Iterator, Optional, Union
+
+from .errors import UserError
 
 try:
     import fcntl
@@ -48,8 +51,23 @@ def replace(path: Path, write: Callable[[Path], Any]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Text as UTF-8."""
-    replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """Text as UTF-8; what that cannot say, as names of files may hold, becomes `\\udcff`, which JSON reads again."""
+    replace(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))
+
+
+def check_writable(folder: Path, what: str) -> None:
+    """Raises UserError where a folder, which need not exist yet, could not be made or written into; `what` names it.
+
+    It is tried with a folder that goes again: permissions do not tell of full or read-only file systems.
+    """
+    place = folder
+    try:
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        os.rmdir(tempfile.mkdtemp(prefix=".ppadapt-", dir=place))
+    except OSError as error:
+        raise UserError(f"{what} {folder} cannot be written ({error.strerror or error}): choose another "
+                        "place") from None
 
 
 def write_json(path: Path, data: Any) -> None:

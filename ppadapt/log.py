@@ -24,8 +24,20 @@ class _ThroughBar(logging.StreamHandler):
     """Writes above a progress bar rather than into it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
-        sys.stdout.flush()
+        try:
+            tqdm.write(printable_lines(self.format(record)), file=sys.stdout)
+            sys.stdout.flush()
+        except OSError as error:
+            # A full disk, or a reader that went: no reason to lose a run, whose log goes into a file as well.
+            LOGGER.removeHandler(self)
+            print(f"the log is no longer shown ({error.strerror or error})", file=sys.stderr)
+
+
+def printable_lines(text: str) -> str:
+    """Several lines as they may reach a terminal: what steers one is escaped, and what its encoding cannot say."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    lines = (printable(line, len(line)) for line in text.split("\n"))
+    return "\n".join(lines).encode(encoding, "backslashreplace").decode(encoding)
 
 
 class _Memory(logging.Handler):

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -50,11 +52,51 @@ def serving_options(args: argparse.Namespace) -> dict:
 
 def run(main: Callable[[], None]) -> None:
     """Call a tool. A user's mistake ends in one line and exit code 1; Ctrl-C in exit code 130."""
-    from ppadapt.errors import UserError
+    from ppadapt.errors import UserError, printable
 
+    _speak_utf8()
     try:
+        os.getcwd()
         main()
+        sys.stdout.flush()
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt as stop:  # or SIGTERM, SIGHUP, where a run was saved before it stopped
         sys.exit(128 + getattr(stop, "signal", 2))
+    except BrokenPipeError:  # `| head` has seen enough
+        _drop_output()
+        sys.exit(141)
+    except OSError as error:
+        if error.errno == errno.ENOSPC and error.filename is None:
+            _drop_output()
+            sys.exit("error: the output, or a file that was being written, finds no space left on its device")
+        if not _in_a_folder():
+            sys.exit("error: the current folder does not exist any more: cd to one that does")
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS):
+            raise
+        sys.exit(f"error: {printable(error)}: make room, or choose another place for the files")
+
+
+def _speak_utf8() -> None:
+    """Names of files are bytes to the system and UTF-8 to us, whatever the console shows; what it cannot is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    ours = Path(sys.argv[0]).resolve().parent == Path(__file__).resolve().parent
+    if sys.getfilesystemencoding().lower() != "utf-8" and ours:
+        shown = f"{sys.stdout.encoding}:backslashreplace"
+        os.environ.setdefault("PYTHONIOENCODING", shown)
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.argv])
+
+
+def _in_a_folder() -> bool:
+    try:
+        return bool(os.getcwd())
+    except OSError:
+        return False
+
+
+def _drop_output() -> None:
+    """What is still to be written would fail once more when Python ends."""
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())

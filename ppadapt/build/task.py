@@ -6,7 +6,7 @@ from typing import Mapping
 
 from ..config import Config
 from ..data import Dataset
-from ..errors import ConfigError
+from ..errors import ConfigError, brief
 from ..options import construct
 from ..tasks import TASKS, SingleLabel, Task
 
@@ -34,6 +34,8 @@ def losses(config: Config, task: Task, side: str, data: Dataset) -> list:
 def metrics(config: Config, task: Task, side: str) -> list:
     """The metrics of a side; those of an evaluation include the task's own reports."""
     built = entries(task, "metrics", getattr(config.Metric, side), f"Metric.{side}")
+    if not built:
+        raise ConfigError(f"Metric.{side} is empty: name at least one of {', '.join(task.metrics)}")
     return built + (task.reports() if side == "Eval" else [])
 
 
@@ -49,6 +51,8 @@ def entries(task: Task, family: str, given: list, where: str) -> list:
             raise ConfigError(f"{where}.{i} is {entry!r}: it must be one name with its options, such as "
                               f"{{{next(iter(choices))}: {{}}}}")
         (name, options), = entry.items()
+        if not isinstance(options or {}, Mapping):
+            raise ConfigError(f"{where}.{i}: {name} is {brief(options)}: give its options, such as {{weight: 1.0}}")
         owner = next((kind for kind, other in TASKS.items() if name in getattr(other, family)), None)
         if name not in choices and owner:
             raise ConfigError(f"{where}.{i}: {name} belongs to Task {owner}, and Task.name is {type(task).__name__}: "

@@ -16,10 +16,12 @@ from ..engine.loop import Job
 from ..engine.optim import EMA, build_optimizer
 from ..engine.schedules import Schedule
 from ..errors import ConfigError, choose
-from ..files import remove_leftovers
+from ..files import check_writable, remove_leftovers
 from ..log import LOGGER, setup
+from ..models.heads import BatchNorm
 from ..options import check_options
 from ..tasks import Task
+from ..tuning.adaptation import is_batch_norm
 from ..tuning.frozen import features
 from ..tuning.frozen.recompute import recompute_blocks
 from .data import dataset, loader
@@ -32,11 +34,13 @@ from .task import losses, metrics, task_of
 
 def job(config: Config, name: str = "run") -> tuple[Job, TunedModel]:
     """Everything `engine.loop.run` needs, in a fresh folder output_dir/name/time."""
+    place = Path(config.Global.output_dir).expanduser()
+    check_writable(place, "Global.output_dir")
     g = config.Global
-    parts, built = _parts(config, checkpoint_of(config, Path(g.output_dir) / name))
+    parts, built = _parts(config, checkpoint_of(config, place / name))
     # Last, so that a mistake in the config leaves no empty folder behind.
-    remove_leftovers(Path(g.output_dir), depth=3)
-    folder = _fresh_folder(Path(g.output_dir) / name)
+    remove_leftovers(place, depth=3)
+    folder = _fresh_folder(place / name)
     setup(folder / "train.log")
     curves = Curves(folder / "vdl" if g.use_visualdl else None)
     return Job(folder=folder, curves=curves, **parts), built
@@ -67,6 +71,10 @@ def _parts(config: Config, found: Optional[Checkpoint]) -> tuple[dict[str, Any],
         built.load(found.tuned)
     if g.recompute:
         _recompute(built)
+    if any(isinstance(layer, BatchNorm) or is_batch_norm(layer) for layer in built.adaptation.network.sublayers()):
+        said = train_loader.need_two()
+        if said:
+            LOGGER.warning("DataLoader.Train: %s", said)
 
     schedule = _schedule(config, train_loader)
     parameters = built.adaptation.parameters()
@@ -123,6 +131,8 @@ def _loaders(config: Config, task: Task) -> tuple[Loader, Optional[Loader]]:
     splits, g = config.DataLoader, config.Global
     train_data = dataset(splits.Train, "train", g.seed)
     eval_loader = loader(splits.Eval, "test", g.seed, task=task) if g.eval_during_train else None
+    if eval_loader:
+        eval_loader.dataset.check_readable()
     said = labels.check_training(train_data, "DataLoader.Train")
     if eval_loader:
         said += labels.match_classes(eval_loader.dataset, train_data.classes, "DataLoader.Eval", "DataLoader.Train")

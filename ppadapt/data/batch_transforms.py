@@ -63,6 +63,8 @@ class CutmixOperator:
         y, x = int(rng.integers(height)), int(rng.integers(width))
         top, bottom = max(0, y - half_h), min(height, y + half_h)
         left, right = max(0, x - half_w), min(width, x + half_w)
+        if top == bottom or left == right:  # nothing is cut out
+            return images, (labels, labels[order], 1.0)
         mixed = images.clone()
         mixed[:, :, top:bottom, left:right] = images[order, :, top:bottom, left:right]
         return mixed, (labels, labels[order], 1 - (bottom - top) * (right - left) / (height * width))

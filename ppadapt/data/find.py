@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,9 @@ class Found:
     images: list[Path] = field(default_factory=list)
     left_out: Counter = field(default_factory=Counter)
     examples: dict[str, Path] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(self.images)
 
     def leave_out(self, why: str, path: Path) -> None:
         """Count one more."""

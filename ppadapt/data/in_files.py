@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from PIL import Image
 
 from .base import Dataset
-from .decode import decode_image
-from .errors import BrokenImageError
+from .decode import FORMATS, decode_image
+from .errors import BrokenImageError, DataError
 
 
 class ImagesInFiles(Dataset):
@@ -24,6 +25,22 @@ class ImagesInFiles(Dataset):
             raise BrokenImageError(f"Image {self.paths[i]} is no file.")
         return decode_image(self.paths[i])
 
+    def check_readable(self) -> None:
+        """Of every file the beginning; with ``on_error='skip'``, one whole image is enough."""
+        broken = None
+        for i, path in enumerate(self.paths):
+            try:
+                if self.on_error == "skip":
+                    self.image(i)
+                    return
+                _check_beginning(path)
+            except BrokenImageError as error:
+                if self.on_error == "raise":
+                    raise BrokenImageError(f"{error} Replace or remove it, or set on_error: skip.") from None
+                broken = error
+        if broken:
+            raise DataError(f"none of the {len(self.paths)} {self.split} images can be read. The last: {broken}")
+
     def content(self, i: int) -> bytes:
         try:
             return self.paths[i].read_bytes() if self.paths[i].is_file() else b""
@@ -32,3 +49,16 @@ class ImagesInFiles(Dataset):
 
     def name(self, i: int) -> str:
         return str(self.paths[i])
+
+
+def _check_beginning(path: Path) -> None:
+    """Raises BrokenImageError for a file that does not begin as an image does."""
+    try:
+        if not path.is_file():
+            raise BrokenImageError(f"Image {path} does not exist or is no file.")
+        with Image.open(path, formats=FORMATS):
+            pass
+    except BrokenImageError:
+        raise
+    except Exception as error:  # whatever a damaged file raises
+        raise BrokenImageError(f"Image {path} cannot be read ({type(error).__name__}: {error}).") from None

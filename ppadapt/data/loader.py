@@ -57,6 +57,7 @@ class _Sampler:
         self.size, self.batch_size, self.shuffle, self.drop_last = size, batch_size, shuffle, drop_last
         self.seed, self.rank, self.world_size, self.groups = seed, rank, world_size, groups
         self.epoch = self.start = 0
+        self.join_last = False
 
     def indices(self) -> np.ndarray:
         """This rank's share. When training every rank gets as many, or the others would wait for ever."""
@@ -70,14 +71,17 @@ class _Sampler:
     def __iter__(self) -> Iterator[list[int]]:
         indices = self.indices()
         for n in range(self.start, len(self)):
-            yield indices[n * self.batch_size:(n + 1) * self.batch_size].tolist()
+            end = None if self.join_last and n == len(self) - 1 else (n + 1) * self.batch_size
+            yield indices[n * self.batch_size:end].tolist()
 
     def __len__(self) -> int:
         if self.shuffle:
             count = self.size // self.world_size if self.drop_last else -(-self.size // self.world_size)
         else:
             count = len(range(self.rank, self.size, self.world_size))
-        return count // self.batch_size if self.drop_last else -(-count // self.batch_size)
+        if self.drop_last or self.join_last and count > self.batch_size and count % self.batch_size == 1:
+            return count // self.batch_size
+        return -(-count // self.batch_size)
 
 
 def _collate(items: list, targets: Callable = np.asarray) -> list[np.ndarray]:
@@ -122,7 +126,7 @@ class Loader:
             self.how += f"; the {num_workers} workers are not needed"
             num_workers = 0
         self.num_workers, self.use_shared_memory = num_workers, use_shared_memory
-        self._checked = False
+        self._checked, self._least = False, 1
 
     def __len__(self) -> int:
         """Batches in a whole epoch."""
@@ -133,6 +137,25 @@ class Loader:
         self._sampler.epoch = int(epoch)
         self._sampler.start = int(start)
         self.dataset.set_epoch(epoch)
+
+    def need_two(self) -> str:
+        """Give no batch of one image, which BatchNorm cannot train on: a last one joins the one before.
+
+        Returns:
+            What was done, in words; "" where there is nothing to do.
+
+        Raises:
+            DataError: where every batch is of one image.
+        """
+        sampler, before = self._sampler, len(self)
+        sampler.join_last = not sampler.drop_last
+        self._least = 2
+        sizes = {len(batch) for batch in sampler}
+        if min(sizes) < 2:
+            raise DataError(f"batch_size {self.batch_size} gives training batches of one image, and BatchNorm has no "
+                            "variance of one: make it at least 2, or use another head (Arch.head: Linear).")
+        return (f"the last batch of an epoch would be of one image, which BatchNorm cannot train on: it joins the one "
+                f"before, of {max(sizes)} images then") if len(self) < before else ""
 
     def order(self) -> Iterator[list[int]]:
         """The indices of the images of each batch to come."""
@@ -157,6 +180,9 @@ class Loader:
                 log.warning("Batch %d has no readable image and is left out.", n)
                 continue
             labels, images, *plan = batch
+            if len(labels) < self._least:
+                log.warning("Batch %d has one readable image, which BatchNorm cannot train on, and is left out.", n)
+                continue
             if self._batched:
                 images = self._batched(images, *plan)
             if self.batch_transforms:

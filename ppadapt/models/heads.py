@@ -4,6 +4,7 @@ from __future__ import annotations
 import paddle
 from paddle import nn
 
+from ..errors import UserError
 from ..paddle_compat import truncated_normal
 from .layers import ZEROS
 
@@ -32,8 +33,8 @@ class BatchNorm(nn.Layer):
                 return (x - self.running_mean) * paddle.rsqrt(self.running_var + self.epsilon)
             n = x.shape[0]
             if n == 1:
-                raise ValueError("a training batch of one image has no variance for the head's BatchNorm: "
-                                 "use a batch_size of at least 2, or drop_last: True")
+                raise UserError("a training batch of one image has no variance for the head's BatchNorm: "
+                                "use a batch_size of at least 2, or drop_last: True")
             mean = x.mean(axis=0)
             centred = x - mean
             var = (centred * centred).mean(axis=0)

@@ -39,6 +39,8 @@ def compare(config: Path, methods: Sequence[str], seeds: Sequence[int], folder: 
     candidates = variants(choices)
     to_try = candidates if len(candidates) > 1 else []  # of one there is no choice
     results = results or folder
+    for place, what in ((folder, "--folder"), (results, "--results")):
+        files.check_writable(place, what)
     runs = _Runs(folder, results / "runs.json")
 
     def on_all(row: Row, candidate: dict[str, Any], seed: int) -> Config:

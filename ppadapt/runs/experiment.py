@@ -144,11 +144,10 @@ def infer(config: Config, backend: Optional[str] = None, precision: str = "float
     if not options.infer_imgs:
         raise ConfigError("Infer.infer_imgs is missing: give an image, a folder or a glob, "
                           "-o Infer.infer_imgs=photo.jpg")
-    if options.batch_size < 1 or options.topk < 1:
-        raise ConfigError(f"Infer.batch_size {options.batch_size} and Infer.topk {options.topk} must be at least 1")
     files = deploy.find_images(options.infer_imgs)
-    if options.save_path:
-        deploy.check_save_path(Path(options.save_path), files)
+    save_path = Path(options.save_path).expanduser() if options.save_path else None
+    if save_path:
+        deploy.check_save_path(save_path, files)
     served = serving.service(config, backend, precision, exported)
     transform = build_transforms(build.serving_ops(options.transforms, served.transform_ops))
     start, answers = time.perf_counter(), []
@@ -161,8 +160,8 @@ def infer(config: Config, backend: Optional[str] = None, precision: str = "float
         raise ConfigError(f"none of the {len(files)} files of Infer.infer_imgs {options.infer_imgs} can be read")
     log.LOGGER.info("%d images in %.1f s, decoding included: %.1f images/s", len(answers), seconds,
                     len(answers) / seconds)
-    if options.save_path:
-        deploy.save(Path(options.save_path), answers)
+    if save_path:
+        deploy.save(save_path, answers)
 
 
 def predict_test(run: Path, count: int) -> tuple:

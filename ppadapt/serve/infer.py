@@ -110,7 +110,7 @@ def save(path: Path, answers: Sequence[dict]) -> None:
     columns = next((list(answer["predictions"][0]) for answer in answers if answer["predictions"]), [])
 
     def write(temporary: Path) -> None:
-        with open(temporary, "w", encoding="utf-8", newline="") as file:
+        with open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             rows = csv.writer(file)
             rows.writerow(["file", "rank", *columns])
             for answer in answers:

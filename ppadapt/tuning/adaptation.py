@@ -118,6 +118,7 @@ class Adaptation:
                 raise TuningError(f"{type(method).__name__} cannot be merged into the network: {method.unmergeable}. "
                                   "Keep the network and its tuned file side by side")
         network = copy.deepcopy(self.network)
+        store_frozen(network, "float32")  # a sum would be rounded where half of its bits are kept
         for method in sorted(self.methods, key=lambda m: m.changes_inputs):
             method.merge(network, self.anatomy)
         slots_of(network).close(network)

@@ -17,12 +17,13 @@ import numpy as np
 import paddle
 from paddle import nn
 
+from ...errors import UserError
 from ...files import atomic_write, locked, remove_leftovers
 from ...log import LOGGER, progress
 from ...models.anatomy import find
-from ...version import __version__
 from ...weights import check_finite
 from ...weights.formats.any_file import read_file
+from .code import digest_of
 
 
 class HeadOnly:
@@ -85,32 +86,38 @@ def obstacle(adaptation: Any, loaders: Iterable[Any]) -> tuple[bool, str]:
 
 
 def use(adaptation: Any, loaders: dict[str, Any], ordered: dict[str, Any], transforms: dict[str, Any], arch: Any,
-        context: Callable[[], ContextManager], precision: Sequence[str], folder: Path) -> dict[str, FeatureLoader]:
+        context: Callable[[], ContextManager], precision: Sequence[str],
+        folder: Optional[Path]) -> dict[str, FeatureLoader]:
     """The loaders with features in the place of images.
 
     Args:
         loaders: by side, those of training and evaluation. ordered: the same data from first to last.
         transforms: by side, the operators as plain data. arch: the network's options, likewise.
         context: makes the context of a forward pass. precision: what that context does to the numbers.
-        folder: of the cache.
+        folder: of the cache, None where there is none.
     """
-    remove_leftovers(folder)
+    if folder is not None:
+        remove_leftovers(folder)
 
     def made(side: str) -> np.ndarray:
         return _features(adaptation, ordered[side], context, folder, {
             "network": adaptation.frozen_digest(), "arch": arch, "head": adaptation.anatomy.head,
             "data": ordered[side].dataset.digest(), "transforms": transforms[side], "precision": list(precision),
-            "device": paddle.get_device().partition(":")[0], "versions": [__version__, paddle.__version__]})
+            "device": paddle.get_device().partition(":")[0], "paddle": paddle.__version__,
+            "code": digest_of([ordered[side].dataset, *ordered[side].dataset.transform.ops,
+                               *adaptation.network.sublayers(include_self=True)])})
 
     return {side: FeatureLoader(loader, lambda side=side: made(side)) for side, loader in loaders.items()}
 
 
-def _features(adaptation: Any, batches: Any, context: Callable[[], ContextManager], folder: Path,
+def _features(adaptation: Any, batches: Any, context: Callable[[], ContextManager], folder: Optional[Path],
               key: dict[str, Any]) -> np.ndarray:
     """Features float32 [N, D] of all images in order, from the cache or computed and kept there."""
-    name = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:32]
-    path, count = folder / f"{name}.npz", len(batches.dataset)
-    what = f"features of {count} {batches.dataset.split} images"
+    what = f"features of {len(batches.dataset)} {batches.dataset.split} images"
+    if folder is None:
+        LOGGER.warning("%s are not kept, for this user has no home folder: set Global.feature_cache", what)
+        return _compute(adaptation, batches, context)
+    path = folder / (hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:32] + ".npz")
     with ExitStack() as stack:
         with suppress(OSError):  # a folder that cannot be written: said below
             stack.enter_context(locked(path, lambda: LOGGER.info("%s: another process is computing them", what)))
@@ -149,7 +156,11 @@ def _compute(adaptation: Any, batches: Any, context: Callable[[], ContextManager
         for images, _ in progress(batches, "features"):
             with context():
                 parts.append(adaptation.network(images).astype("float32").numpy())
-    return np.concatenate(parts)
+    features = np.concatenate(parts)
+    if not np.isfinite(features).all():
+        raise UserError("the network's features are NaN or infinite: its weights are damaged, the images are not "
+                        "normalised, or half precision overflowed")
+    return features
 
 
 @contextmanager
@@ -179,6 +190,10 @@ def _head_is_last(adaptation: Any, dataset: Any) -> bool:
     return bool(np.allclose(HeadOnly(adaptation)(features).numpy(), whole.numpy(), rtol=1e-4, atol=1e-5))
 
 
-def folder(given: Optional[str]) -> Path:
-    """Where features are kept: `given`, or $PPADAPT_CACHE, or ~/.cache/ppadapt; in it, features/."""
-    return Path(given or os.environ.get("PPADAPT_CACHE") or "~/.cache/ppadapt").expanduser() / "features"
+def folder(given: Optional[str]) -> Optional[Path]:
+    """Where features are kept: `given`, or $PPADAPT_CACHE, or ~/.cache/ppadapt; in it, features/. None for a user
+    without a home."""
+    try:
+        return Path(given or os.environ.get("PPADAPT_CACHE") or "~/.cache/ppadapt").expanduser() / "features"
+    except RuntimeError:
+        return None
