@@ -32,6 +32,7 @@ Count = Annotated[int, Range(1)]
 Whole = Annotated[int, Range(0)]  # a count that may be none
 Amount = Annotated[float, Range(0)]
 Positive = Annotated[float, Range(0, above=True)]
+Rate = Annotated[float, Range(0, 1000)]  # of learning
 Share = Annotated[float, Range(0, 1)]
 # Every epoch seeds Paddle, which takes 64 bits, with 1,000,003 seed + epoch.
 Seed = Annotated[int, Range(0, 2 ** 43 - 1)]

@@ -15,7 +15,7 @@ from paddle.optimizer import lr as paddle_lr
 
 from ..errors import ConfigError, brief, choose
 from ..options import check_options, options_of
-from ..ranges import Amount, Count, Positive, Range, Whole
+from ..ranges import Amount, Count, Positive, Range, Rate, Whole
 
 Fraction = Annotated[float, Range(0, 1, below=True)]
 
@@ -151,7 +151,7 @@ class Schedule(paddle_lr.LRScheduler):
     """
 
     def __init__(self, steps_per_epoch: int, epochs: int, batch_size: int = 1, name: str = "Constant",
-                 learning_rate: Optional[Amount] = None, base_batch_size: Optional[Count] = None,
+                 learning_rate: Optional[Rate] = None, base_batch_size: Optional[Count] = None,
                  warmup_epoch: Union[Whole, Amount] = 0, warmup_start_lr: Amount = 0.0, by_epoch: bool = False,
                  **options: Any):
         scale = batch_size / base_batch_size if base_batch_size else 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Optional, Sequence
 
-from .. import build, log, weights
+from .. import build, files, log, weights
 from ..config import Config
 from ..errors import ConfigError, UserError
 from ..tasks import Task
