@@ -1,6 +1,7 @@
 """Going on with a run: from which checkpoint, and whether it is the same run."""
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from fnmatch import fnmatchcase
@@ -11,6 +12,7 @@ from ..config import Config
 from ..engine import checkpoint, old_checkpoint
 from ..errors import ConfigError, brief
 from ..log import LOGGER
+from .task import task_of
 
 AUTO = "auto"
 # What a resumed run may change: where and how it runs, what it says, and how long it goes on (upwards). Paths may, for
@@ -52,11 +54,25 @@ def checkpoint_of(config: Config, runs: Optional[Path]) -> Optional[checkpoint.C
     return checkpoint.read_or_advise(checkpoint.find(given))
 
 
+def cut_off(config: Config, runs: Path) -> Optional[Path]:
+    """The newest whole checkpoint of the runs in a folder that are this very one and were not finished."""
+    task_of(config)  # fills in the losses and metrics that a run records
+    for run in sorted((path for path in runs.iterdir() if path.is_dir()), reverse=True) if runs.is_dir() else []:
+        if (run / "results.json").exists():
+            continue
+        for step in reversed(checkpoint.steps(run / checkpoint.FOLDER)):
+            with contextlib.suppress(checkpoint.DamagedCheckpoint):
+                then, now = checkpoint.read(step).progress["config"], _plain(config)
+                if then["Global"]["epochs"] == now["Global"]["epochs"] and not _changes(then, now):
+                    return step
+    return None
+
+
 def identity_of(config: Config, train_data: Any, eval_data: Any) -> dict[str, Any]:
     """What a checkpoint says of its run, for `check_same`: the config, and what the data is by its labels."""
     data = {side: {"images": len(data), "labels": _labels(data)}
             for side, data in (("Train", train_data), ("Eval", eval_data)) if data is not None}
-    return {"config": json.loads(json.dumps(config.to_dict(), default=str)), "data": data}
+    return {"config": _plain(config), "data": data}
 
 
 def check_same(found: checkpoint.Checkpoint, identity: Mapping[str, Any], allow_changes: bool) -> None:
@@ -70,10 +86,7 @@ def check_same(found: checkpoint.Checkpoint, identity: Mapping[str, Any], allow_
         LOGGER.warning("%s is of version 0.1 and does not say what it was made with: whether optimizer, data and "
                        "transforms are those of the run cannot be checked", found.folder)
         return
-    before, after = _flat(then), _flat(now)
-    # A key that this version has and that one had not was at its default then.
-    changes = [(key, before.get(key), after.get(key)) for key in sorted({*before, *after})
-               if before.get(key) != after.get(key) and not any(fnmatchcase(key, allowed) for allowed in MAY_CHANGE)]
+    changes = _changes(then, now)
     for side, data in identity["data"].items():
         other = (found.progress["data"] or {}).get(side)
         if other and other != data:
@@ -90,6 +103,18 @@ def check_same(found: checkpoint.Checkpoint, identity: Mapping[str, Any], allow_
                           "of that run, begin anew with Global.pretrained_model, or allow it with "
                           "Global.allow_changes=True")
     LOGGER.warning("the resumed run is another one from here on: %s", said)
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    """A config as it is read again from JSON."""
+    return json.loads(json.dumps(config.to_dict(), default=str))
+
+
+def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """(key, old value, new value) of what is not among MAY_CHANGE and differs."""
+    before, after = _flat(then), _flat(now)
+    return [(key, before.get(key), after.get(key)) for key in sorted({*before, *after})
+            if before.get(key) != after.get(key) and not any(fnmatchcase(key, allowed) for allowed in MAY_CHANGE)]
 
 
 def _labels(data: Any) -> str:

@@ -121,6 +121,10 @@ class _Runs:
                         "" if run is None else f": done before, {self.task.headline[main]} {run[main]}")
         if run is None:
             plan.Global.output_dir = str(self.folder)
+            cut_off = build.cut_off(plan, self.folder / experiment.run_name(row.path))
+            if cut_off:
+                log.LOGGER.info("it was cut off: goes on from %s", cut_off)
+                plan.Global.checkpoints = str(cut_off)
             results = experiment.train(plan, row.path)
             place = Path(results["folder"]).relative_to(self.folder).as_posix()
             kept = {key: value for key, value in results.items() if key not in DETAILS}

@@ -40,8 +40,7 @@ def train(config: Config, source: Path = Path("run.yaml")) -> dict:
         UserError: for every mistake in the config, its files or its data, and for a loss that is not finite.
     """
     log.setup(notes=config.notes)
-    name = "-".join(part for part in (source.parent.name, source.stem) if part)
-    job, model = build.job(config, name)
+    job, model = build.job(config, run_name(source))
     config_text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
     files.write_text(job.folder / "config.yaml", config_text)
     log.LOGGER.info("ppadapt %s, paddle %s, %s, Python %s", __version__, paddle.__version__, paddle.get_device(),
@@ -79,6 +78,11 @@ def train(config: Config, source: Path = Path("run.yaml")) -> dict:
     log.LOGGER.info("results.json, train.log and the tuned file are in %s; curves: visualdl --logdir %s",
                     job.folder, config.Global.output_dir)
     return results
+
+
+def run_name(source: Path) -> str:
+    """The folder in Global.output_dir of the runs of a config file: configs/digits/a.yaml -> digits-a."""
+    return "-".join(part for part in (source.parent.name, source.stem) if part)
 
 
 def evaluate(config: Config, backend: Optional[str] = None, precision: str = "float32",

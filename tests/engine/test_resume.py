@@ -18,7 +18,7 @@ from ppadapt import build, paddle_compat, weights
 from ppadapt.engine import checkpoint
 from ppadapt.engine.stopping import Stopped
 from ppadapt.errors import ConfigError
-from ppadapt.runs import experiment
+from ppadapt.runs import compare, experiment
 
 MIXUP = [{"MixupOperator": {"alpha": 0.5, "class_num": 10}}]
 EXACT = pytest.mark.skipif(paddle_compat.random_state() is None, reason="this Paddle does not tell its random state")
@@ -241,3 +241,22 @@ def test_a_signal_saves_says_how_to_go_on_and_sets_the_exit_code(tmp_path, numbe
     kept = checkpoint.steps(next((tmp_path / "out").glob("*/*/ckpt")))
     assert all(map(checkpoint.is_whole, kept)) and json.loads((kept[-1] / "progress.json").read_text())["sha256"]
     assert np.isfinite(checkpoint.read(kept[-1]).progress["seconds"])
+
+
+def test_a_comparison_goes_on_inside_the_run_that_was_cut_off(tmp_path, monkeypatch):
+    config = tmp_path / "configs" / "small_adaptformer.yaml"
+    config.parent.mkdir()
+    config.write_text(yaml.safe_dump(plan(tmp_path).to_dict()), encoding="utf-8")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5)
+        with pytest.raises(Stopped):
+            compare.compare(config, ["adaptformer"], [0], tmp_path / "cut")
+    steps = []
+    real = paddle.Tensor.backward
+    monkeypatch.setattr(paddle.Tensor, "backward", lambda self, *a, **k: (steps.append(1), real(self, *a, **k))[1])
+    row, = compare.compare(config, ["adaptformer"], [0], tmp_path / "cut")
+    assert len(steps) == 1  # of six: five were done
+    whole, = compare.compare(config, ["adaptformer"], [0], tmp_path / "whole")
+    assert row["top1"] == whole["top1"] and row["runs"][0]["loss"] == whole["runs"][0]["loss"]
+    compare.compare(config, ["adaptformer"], [0], tmp_path / "cut")
+    assert len(steps) == 7  # what is done is not done again
