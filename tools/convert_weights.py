@@ -7,12 +7,14 @@ import argparse
 import os
 import sys
 import time
+from pathlib import Path
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
 
 import numpy as np
 
 from ppadapt import weights as W
+from ppadapt.weights.convert import FACTS
 from ppadapt.weights.manifest import parse_manifest
 from ppadapt.weights.tuned_file import KEY
 
@@ -23,6 +25,9 @@ EXAMPLES = """examples:
 
   # a fine-tuned checkpoint of the authors: its adapters, prompts and head as a tuned file
   python tools/convert_weights.py --input finetuned.pth --output tuned.safetensors
+
+  # a LoRA adapter of peft, with the network that it was trained on
+  python tools/convert_weights.py --input lora_folder --base vit_folder --output tuned.safetensors
 
   # back: what the authors' code loads, with --base also strictly
   python tools/convert_weights.py --to torch --input tuned.safetensors --base weights/mae_vit_base.pdparams \\
@@ -47,7 +52,8 @@ def arguments(argv=None) -> argparse.Namespace:
     parser.add_argument("--to", choices=("paddle", "torch"), default="paddle", help="whose names and "
                                                                                     "layout (default "
                                                                                     "paddle)")
-    parser.add_argument("--base", help="with --to torch: the backbone to put beside the tuned state")
+    parser.add_argument("--base", help="with --to torch: the backbone to put beside the tuned state; "
+                        "of an adapter of peft: the network it was trained on")
     parser.add_argument("--key", help="where the network is in a file of several: teacher, model_ema, base_encoder")
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="of the written "
                                                                                            "tensors")
@@ -62,8 +68,12 @@ def check_paths(args: argparse.Namespace) -> None:
         hint = "; for PyTorch add --to torch" if args.to == "paddle" and suffix in TORCH else ""
         raise W.WeightsError(f"--output {args.output} ends in {suffix or 'nothing'}; with --to {args.to} it "
                              f"is {' or '.join(allowed)}{hint}")
-    if args.base and args.to != "torch":
-        raise W.WeightsError("--base belongs to --to torch: it adds the backbone to a tuned file")
+    adapter = W.is_adapter(Path(args.input))
+    if args.base and args.to != "torch" and not adapter:
+        raise W.WeightsError("--base belongs to --to torch, where it adds the backbone to a tuned file, and to an "
+                             "adapter of peft, which was trained on it")
+    if adapter and suffix != ".safetensors":
+        raise W.WeightsError(f"--output {args.output}: an adapter of peft becomes a tuned file, .safetensors")
     if os.path.isdir(args.output):
         raise W.WeightsError(f"--output {args.output} is a folder; give a file name in it")
     for source in filter(None, (args.input, args.base)):
@@ -118,11 +128,18 @@ def write_paddle(args: argparse.Namespace, done: W.Converted, say) -> None:
     step, close = bar(len(tensors))
     try:
         if to_safetensors:
-            W.save_safetensors(args.output, tensors, {"format": "ppadapt.network"}, step)
+            W.save_safetensors(args.output, tensors, {"format": "ppadapt.network", FACTS: done.facts.to_text()}, step)
         else:
             W.save_pdparams(args.output, tensors, step)
     finally:
         close()
+
+
+def write_adapter_of_peft(args: argparse.Namespace, base: W.Converted | None, say) -> None:
+    if base is None:
+        raise W.WeightsError(f"{args.input} is an adapter of peft: say which network it was trained on, --base")
+    tensors, manifest = W.read_peft(Path(args.input), base)
+    write_tuned(args, cast(tensors, args.dtype), manifest, say)
 
 
 def write_tuned(args: argparse.Namespace, tuned, manifest, say) -> None:
@@ -188,12 +205,14 @@ def main(argv=None) -> int:
 
     try:
         check_paths(args)
-        done = W.load_weights(args.input, args.key)
         base = W.load_weights(args.base) if args.base else None
+        done = None if W.is_adapter(Path(args.input)) else W.load_weights(args.input, args.key)
         for part in filter(None, (done, base)):
             report(part, say)
             part.raise_if_incomplete()
-        if args.to == "torch":
+        if done is None:
+            write_adapter_of_peft(args, base, say)
+        elif args.to == "torch":
             write_authors(args, done, base, say)
         else:
             write_paddle(args, done, say)

@@ -13,18 +13,20 @@ import numpy as np
 from .checksum import check_weights
 from .errors import WeightsError
 from .facts import Facts, facts_of
-from .folds import fold
+from .folds import fold, layer_scales
 from .layouts import Layout
 from .layouts.jax import ORPHANED_HEAD
-from .layouts.rules import linear, reason_of, same
-from .layouts.timm import TUNED
+from .layouts.rules import any_name, linear, reason_of, same
+from .layouts.timm import OURS, TUNED
 from .locate import locate
 from .names import by_reason, compact
 from .raw import RawCheckpoint
 from .settings import Settings
 from .widths import check_shapes, dimensions
 
+FACTS = "network"  # of a converted .safetensors' metadata: Facts.to_text
 BLOCK_LAYERS = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
+_NOT_SQUARE = r"(blocks\.\d+)\.(?:(attn\.qkv)|(?:mlp\.)?fc[12]|adaptmlp\.(?:down|up)_proj)\.weight"
 _TUNED = re.compile("|".join(rule.pattern for rule in TUNED))
 
 
@@ -35,8 +37,9 @@ class Converted:
     `mapped`: file's name -> ours. `dropped`: file's name -> reason. `unexpected`: file's names that our networks have
     nothing for, `reasons`: why, where that is known. `missing`: our names that a ViT of this depth has and the file
     lacks; heads and final norms do not count, so a headless MAE encoder is complete. `folds`: what was folded, in
-    words. `facts`: what the network is that the weights are of; `arch` is their values. `prefix`: what stood before
-    every name. `refused`: what the settings beside the file say that our networks do not compute.
+    words; `scales`: the LayerScale that was folded into a layer ('blocks.0.attn.proj'). `facts`: what the network is
+    that the weights are of; `arch` is their values. `prefix`: what stood before every name. `refused`: what the
+    settings beside the file say that our networks do not compute.
     """
 
     tensors: dict[str, np.ndarray]
@@ -49,6 +52,7 @@ class Converted:
     reasons: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     folds: list[str] = field(default_factory=list)
+    scales: dict[str, np.ndarray] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     facts: Facts = field(default_factory=Facts)
     extras: dict[str, Any] = field(default_factory=dict)
@@ -121,10 +125,18 @@ def to_ours(raw: RawCheckpoint, key: str | None = None, settings: Settings | Non
             done.dropped[name] = f"beside the network, which is under {prefix!r}"
     _take(done, layout, arrays, names, as_torch(raw, layout, arrays))
     check_weights({name: raw.tensors[name] for name in done.mapped}, raw.path)
+    done.scales = layer_scales(done.tensors)
     done.folds = fold(done.tensors, raw.path)
+    for why in (why for pattern, why in layout.remarks if any_name(arrays, pattern) and not settings.options):
+        if raw.format == "safetensors":
+            done.refused.append(f"{why}: give the folder with its config.json")
+        else:
+            done.folds.append(f"taken for the first: {why}")
     check_shapes(done.tensors, raw.path)
     done.missing += _missing(done.tensors)
     done.facts = facts_of(done.tensors, raw.tensors, layout, settings)
+    if layout is OURS and FACTS in raw.extras:
+        done.facts.take(raw.extras[FACTS], raw.path)
     return done
 
 
@@ -195,12 +207,16 @@ def as_torch(raw: RawCheckpoint, layout: Layout, arrays: Mapping[str, np.ndarray
     if layout.torch or raw.format.startswith("torch") or raw.extras.get("format") == "pt":
         return True
     for name, array in arrays.items():
-        bias = arrays.get(name[:-len("weight")] + "bias")
-        layers = r"(attn\.qkv|(mlp\.)?fc[12]|adaptmlp\.(down|up)_proj)"
-        if not re.fullmatch(rf"blocks\.\d+\.{layers}\.weight", name) or bias is None or array.ndim != 2:
+        found = re.fullmatch(_NOT_SQUARE, name)
+        if not found or array.ndim != 2 or array.shape[0] == array.shape[1]:
             continue
-        if array.shape[0] != array.shape[1]:
+        norm, bias = arrays.get(f"{found.group(1)}.norm1.weight"), arrays.get(name[:-len("weight")] + "bias")
+        if found.group(2) and norm is not None:  # [3 D, D] or [D, 3 D]
+            return bool(array.shape[1] == norm.shape[0])
+        if bias is not None:
             return bool(array.shape[0] == bias.shape[0])
+    if any(reason_of(name, layout.refused) for name in arrays):
+        return True  # refused anyway, for a reason that says more
     raise WeightsError(f"{raw.path}: nothing says whether its Linear weights are PyTorch's [out, in] or "
                        "Paddle's [in, out]. Save it as .pth or .pdparams, or give the .safetensors the "
                        "metadata format=pt")

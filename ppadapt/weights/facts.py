@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 
@@ -16,8 +17,9 @@ from .layouts.rules import any_name
 from .settings import Settings
 
 SHAPES = "the shapes"
-# The head dimension of published ViTs is 64, but for these widths.
-_HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
+# The head dimension of published ViTs is 64, but for these widths; of 1536 there are both. Small ones are anybody's.
+_HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16, 1536: None}
+_LEAST, _MOST = 192, 1664
 # Our ViTs by (width, depth): name, then heads, patch and image of that name (models/vit.py; a test compares).
 NAMED = {(192, 6): ("vit_micro_patch4_32", 3, 4, 32), (192, 12): ("vit_tiny_patch16", 3, 16, 224),
          (384, 12): ("vit_small_patch16", 6, 16, 224), (768, 12): ("vit_base_patch16", 12, 16, 224),
@@ -65,7 +67,30 @@ class Facts:
         if option not in self.told:
             self.asked[option] = choices
 
-    def arch_line(self, pretrained: str = "...", key: str | None = None) -> str:
+    def to_text(self) -> str:
+        """What a converted file says of its network, as JSON for its metadata."""
+        said = {"told": {k: [v, self.told[k]] for k, v in self.sure().items()},
+                "assumed": {k: [self.values[k], why] for k, why in self.assumed.items()}, "asked": self.asked,
+                "preprocess": self.preprocess, "preprocess_from": self.preprocess_from}
+        return json.dumps(said, sort_keys=True)
+
+    def take(self, text: str, path: str) -> None:
+        """Adds what `to_text` wrote, beside what is told already. Raises WeightsError for other text."""
+        try:
+            said = json.loads(text)
+            for option, (value, where) in said["told"].items():
+                if option not in self.told:
+                    self.tell(option, value, str(where))
+            for option, (value, why) in said["assumed"].items():
+                self.assume(option, value, str(why))
+            for option, choices in said["asked"].items():
+                self.ask(option, str(choices))
+            self.preprocess, self.preprocess_from = dict(said["preprocess"]), str(said["preprocess_from"])
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise WeightsError(f"{path} is damaged: what it says of its network is not what the converter writes; "
+                               "convert it again") from None
+
+    def arch_line(self, pretrained: str = "...", key: Optional[str] = None) -> str:
         """The `Arch:` section of a config that builds this network."""
         name, heads, patch, size = NAMED.get((self.values.get("embed_dim"), self.values.get("depth")),
                                              ("vit_base_patch16", 12, 16, 224))
@@ -130,22 +155,36 @@ def facts_of(tensors: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]
         facts.assumed.pop("act")
         facts.ask("act", ACT)
         facts.assume("epsilon", 1e-5, "as CLIP's networks, which norm before the blocks")
-    _heads(facts)
     if layout.pool_by_norm and "norm.weight" in tensors:
         facts.tell("pool", "cls", SHAPES)
     _pool(facts, tensors, any_name(arrays, r".*(?:dist_token|distillation_token)"))
+    _heads(facts)
+    if not facts.values.get("class_token", True) and "act" in facts.assumed and "act" not in layout.told:
+        if layout.name == "timm":  # networks without class token differ: SigLIP's have the tanh form
+            facts.values.pop("act")
+            facts.assumed.pop("act")
+            facts.ask("act", "gelu, or gelu_tanh (SigLIP)")
     facts.preprocess = dict(settings.preprocess or layout.preprocess)
     facts.preprocess_from = settings.preprocess_name or (f"as most files of {layout.name}" if facts.preprocess else "")
     return facts
 
 
+def usual_heads(dim: int) -> Optional[int]:
+    """The number of heads of the published networks of this width, or None where they differ."""
+    return _HEADS.get(dim, dim // 64 if dim % 64 == 0 and _LEAST <= dim <= _MOST else None)
+
+
 def _heads(facts: Facts) -> None:
     dim = facts.values.get("embed_dim")
-    if dim and "num_heads" not in facts.told:
-        heads = _HEADS.get(dim) or (dim // 64 if dim % 64 == 0 else None)
-        if heads:
-            facts.assume("num_heads", heads, "as the published networks of this width (MoCo v3's ViT-S has 12)"
-                         if dim == 384 else "as the published networks of this width")
+    if not dim or "num_heads" in facts.told:
+        return
+    heads = usual_heads(dim)
+    if heads and "pool" not in facts.asked:
+        facts.assume("num_heads", heads, "as the published networks of this width (MoCo v3's ViT-S has 12)"
+                     if dim == 384 else "as the published networks of this width")
+    else:
+        facts.ask("num_heads", f"a divisor of {dim}; {dim // 64} gives the usual 64 channels a head" if dim >= 64 else
+                  f"a divisor of {dim}")
 
 
 def _two_tokens(tensors: Mapping[str, np.ndarray]) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 from .errors import WeightsError
 
 Tensors = dict[str, np.ndarray]
+_GAMMA = re.compile(r"(blocks\.\d+)\.(ls[12])\.gamma")
 _SCALED = {"ls1": "attn.proj", "ls2": "mlp.fc2"}
 
 
@@ -29,18 +30,24 @@ def fold(tensors: Tensors, path: str) -> list[str]:
     return [done for done in (one(tensors, path) for one in folds) if done]
 
 
+def layer_scales(tensors: Tensors) -> dict[str, np.ndarray]:
+    """Layer ('blocks.0.attn.proj') -> the LayerScale of what it returns, in float64; before `fold`."""
+    found = {name: _GAMMA.fullmatch(name) for name in tensors}
+    return {f"{hit.group(1)}.{_SCALED[hit.group(2)]}": np.asarray(tensors[name], np.float64)
+            for name, hit in found.items() if hit}
+
+
 def _layer_scale(tensors: Tensors, path: str) -> str:
     """x + g * (W y + b) = x + (g W) y + g b, for attention and MLP (CaiT's LayerScale, arXiv 2103.17239)."""
-    gammas = [name for name in tensors if re.fullmatch(r"blocks\.\d+\.ls[12]\.gamma", name)]
-    for name in gammas:
-        block, scale = name[:-len(".gamma")].rsplit(".", 1)
-        layer = f"{block}.{_SCALED[scale]}"
-        gamma = np.asarray(tensors.pop(name), np.float64)
+    gammas = layer_scales(tensors)
+    for name in [name for name in tensors if _GAMMA.fullmatch(name)]:
+        del tensors[name]
+    for layer, gamma in gammas.items():
         for part in (f"{layer}.weight", f"{layer}.bias"):
             if part in tensors:
                 if tensors[part].shape[-1:] != gamma.shape:
-                    raise WeightsError(f"{path}: the LayerScale {name} has shape {list(gamma.shape)}, which does not "
-                                       f"fit {part} {list(tensors[part].shape)}")
+                    raise WeightsError(f"{path}: the LayerScale of {layer} has shape {list(gamma.shape)}, which does "
+                                       f"not fit {part} {list(tensors[part].shape)}")
                 tensors[part] = (np.asarray(tensors[part], np.float64) * gamma).astype(np.float32)
     return f"LayerScale ({len(gammas)} vectors) is multiplied into attn.proj and mlp.fc2" if gammas else ""
 

@@ -3,15 +3,17 @@
 The files are of tools/peers/make_golden.py; each folder is of one library and kind.
 """
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ppadapt.weights import load_weights, match
+from ppadapt.weights import WeightsError, load_weights, match, read_peft
 
 FOLDER = Path(__file__).parents[1] / "golden" / "weights"
-CASES = sorted(path.name for path in FOLDER.iterdir() if path.is_dir())
+ADAPTERS = sorted(path.name for path in FOLDER.glob("peft_*"))
+CASES = sorted(path.name for path in FOLDER.iterdir() if path.is_dir() and path.name not in ADAPTERS)
 SETTINGS = ("expected.npz", "meta.json", "config.json", "preprocessor_config.json", "open_clip_config.json")
 
 
@@ -59,3 +61,41 @@ def test_a_file_gives_its_librarys_features(name):
     if "logits" in expected and "head.weight" in done.tensors:
         classes = expected["logits"].shape[1]
         assert relative(build(done, meta.get("given", {}), classes)(images), expected["logits"]) < 1e-5
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_an_adapter_of_peft_gives_pefts_logits(name):
+    paddle = pytest.importorskip("paddle")
+    import ppadapt
+    from ppadapt.models.vit import VisionTransformer
+
+    folder, meta = FOLDER / name, json.loads((FOLDER / name / "meta.json").read_text())
+    base = load_weights(of_case(meta["base"])[0])
+    tensors, manifest = read_peft(folder, base)
+    options = {option: value for option, value in {**base.arch, **meta.get("given", {})}.items()
+               if option != "class_num"}
+    network = VisionTransformer(**options, class_num=5)
+    arrays, report = match(base.tensors, {n: tuple(p.shape) for n, p in network.named_parameters()})
+    report.raise_if_incomplete()
+    for parameter, array in ((p, arrays[n]) for n, p in network.named_parameters()):
+        parameter.set_value(array)
+    method = {key: value for key, value in manifest["tuning"][0].items() if key != "name"}
+    head = ppadapt.heads.head_linear(network.feature_dim, 5)
+    adaptation = ppadapt.attach(network, ppadapt.LoRA(**method), head=head)
+    adaptation.load_state(tensors)
+    adaptation.eval()
+    images = np.load(FOLDER / "images.npy")
+    assert relative(adaptation(paddle.to_tensor(images)).numpy(), np.load(folder / "expected.npz")["logits"]) < 1e-5
+
+
+@pytest.mark.parametrize("change,says", [
+    ({"use_dora": True}, "DoRA computes otherwise"), ({"peft_type": "LOHA"}, "peft_type 'LOHA' is not read"),
+    ({"bias": "all"}, "own biases were trained"),
+    ({"init_lora_weights": "pissa"}, "changed the network's own weights")])
+def test_what_is_no_plain_lora_is_refused_by_name(tmp_path, change, says):
+    shutil.copytree(FOLDER / "peft_transformers", tmp_path / "peft")
+    file = tmp_path / "peft" / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    base = load_weights(of_case("transformers_vit")[0])
+    with pytest.raises(WeightsError, match=says):
+        read_peft(tmp_path / "peft", base)

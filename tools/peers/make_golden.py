@@ -73,6 +73,7 @@ def quiet():
 def save_pretrained(model, folder, **options):
     with quiet():
         model.save_pretrained(folder, **options)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
 
 
 def save_safetensors(state, path):
@@ -308,7 +309,7 @@ def dinov2_chunked(folder, x):
 @case
 def dino_full(folder, x):
     """facebookresearch/dino: student and teacher in one file."""
-    model, student = (timm_model("vit_small_patch16_224", seed, num_classes=0) for seed in (32, 33))
+    model, student = (timm_model("vit_small_patch16_224", seed, num_classes=0, depth=1) for seed in (32, 33))
     head = {"head.mlp.0.weight": torch.zeros(2, DIM)}
     torch.save({"student": {f"module.backbone.{n}": t for n, t in student.state_dict().items()},
                 "teacher": {**{f"backbone.{n}": t for n, t in model.state_dict().items()}, **head},
@@ -320,7 +321,7 @@ def dino_full(folder, x):
 @case
 def moco_v3_full(folder, x):
     """facebookresearch/moco-v3: two encoders, whose head is a projector, and a predictor."""
-    model, other = (timm_model("vit_small_patch16_224", seed, num_classes=0) for seed in (34, 35))
+    model, other = (timm_model("vit_small_patch16_224", seed, num_classes=0, depth=1) for seed in (34, 35))
 
     def encoder(prefix, network):
         state = {f"module.{prefix}.{n}": t for n, t in network.state_dict().items()}
@@ -372,6 +373,43 @@ def openai_clip(folder, x):
     state.update(input_resolution=torch.tensor(SIZE), context_length=torch.tensor(4), vocab_size=torch.tensor(10))
     torch.save(state, folder / "ViT.pt")
     return {"features": before_projection(model, x), "given": {"num_heads": HEADS}}
+
+
+# ------------------------------------------------------------------------------------------------------ peft
+
+def draw_lora(model, seed):
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name or "modules_to_save" in name:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+    return model.eval()
+
+
+@case
+def peft_transformers(folder, x):
+    """Ranks and alphas that differ, rslora, a saved classifier; on the network of transformers_vit."""
+    import peft
+
+    model = transformers_model("ViTForImageClassification", "ViT", num_labels=5)
+    modules = [name for name, _ in model.named_modules()]
+    q = next(name for name in modules if name.endswith("layers.0.attention.q_proj"))
+    model = draw_lora(peft.get_peft_model(model, peft.LoraConfig(
+        r=3, lora_alpha=5, use_rslora=True, rank_pattern={re.escape(q): 5}, alpha_pattern={re.escape(q): 11},
+        target_modules=["q_proj", "v_proj", "o_proj", "fc2"], modules_to_save=["classifier"])), 50)
+    save_pretrained(model, folder)
+    return {"logits": model(x).logits, "base": "transformers_vit"}
+
+
+@case
+def peft_timm(folder, x):
+    """Fused q, k, v, and layers whose LayerScale is folded; on the network of timm_deit3."""
+    import peft
+
+    model = draw_lora(peft.get_peft_model(timm_model("deit3_small_patch16_224", 20), peft.LoraConfig(
+        r=2, lora_alpha=7, target_modules=r"blocks\.\d+\.(attn\.qkv|attn\.proj|mlp\.fc2)")), 51)
+    save_pretrained(model, folder)
+    return {"logits": model(x), "base": "timm_deit3", "given": {"num_heads": HEADS}}
 
 
 def write(name: str) -> int:

@@ -69,6 +69,8 @@ class Layout:
         pool_by_norm: a file with `norm` and without `fc_norm` pools the class token, always.
         signs: (pattern of a name anywhere in the file, facts) that it tells.
         asked: facts that differ between its files and no tensor shows: option -> the choices, in words.
+        remarks: (pattern of a name in the file, why it may be of another network). It is said; a .safetensors, which
+            the library saves with its settings, is refused without them.
         preprocess: mean and std of most of its files.
     """
 
@@ -85,6 +87,7 @@ class Layout:
     pool_by_norm: bool = False
     signs: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     asked: Mapping[str, str] = field(default_factory=dict)
+    remarks: Reasons = ()
     preprocess: Mapping[str, Any] = field(default_factory=dict)
 
     def rule_of(self, name: str) -> Optional[tuple[Rule, str]]:

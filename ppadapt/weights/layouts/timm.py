@@ -67,6 +67,8 @@ REFUSED: Reasons = (
      "its MLP is gated or normed (SwiGLU, EVA-02, DINOv2's giant), which our networks do not compute"),
     (r"(?:blocks\.\d+\.attn\.norm|(?:blocks\.\d+\.attn|attn_pool)\.[qk]_norm)\..*",
      "it norms inside the attention (qk-norm, scale-norm), which our networks do not compute"),
+    (r"blocks\.\d+\.attn\.(?:lambda_.*|sub_norm\..*)",
+     "its attention is the difference of two, which our networks do not compute"),
     (r"blocks\.\d+\.(?:attns|ffns|ls[12]\d?|norm[12])\.\d+\..*|blocks\.\d+\.(?:in_proj|mlp_.*|in_norm|attn_out.*)\..*"
      r"|blocks\.\d+\.(?:mlp_bias|qkv_bias)",
      "its blocks compute attention and MLP side by side (parallel blocks), which our networks do not"),
@@ -82,7 +84,10 @@ _FACTS = {"epsilon": 1e-6, "act": "gelu"}
 PROJECTOR = ((r"head\..*", "the projector, used in pre-training only"),)
 
 _shared = {"anchor": r"patch_embed\.proj\.weight", "rules": RULES, "refused": REFUSED, "assumed": _FACTS}
-TIMM = Layout("timm", dropped=DROPPED, preprocess=IMAGENET, **_shared)
+# No tensor tells DeiT III's original code, which saves .pth, from networks of timm's eva.py with rotary positions.
+_GAMMA = ((r"blocks\.\d+\.gamma_1", "these are the names of DeiT III's own code and of timm's vit_*_rope_ape_*, whose "
+           "rotary positions are not computed here"),)
+TIMM = Layout("timm", dropped=DROPPED, preprocess=IMAGENET, remarks=_GAMMA, **_shared)
 MAE = Layout("mae", known_by=lambda names: any_name(names, r"decoder_.*"), preprocess=IMAGENET,
              dropped=((r"mask_token|decoder_.*", _DECODER), *DROPPED), **_shared)
 ADAPTFORMER = Layout("adaptformer", known_by=lambda names: any_name(names, _ADAPTFORMER) and not any_name(

@@ -24,6 +24,7 @@ _FACTS: tuple[tuple[str, dict[str, Any]], ...] = (
 # What no name of a tensor shows.
 _REFUSED = (
     (r".*_rpn_.*", "its blocks norm what attention and MLP return (res-post-norm), our networks what they read"),
+    (r"vit_.*_radio_.*|vit_intern300m_.*", "no norm follows its last block, ours ends with one"),
     (r"test_vit3", "its pooling reads class token and registers too"),
     (r"vit_.*_(?:xp|18x2)_.*|vit_d?pwee_.*", "its blocks compute attention and MLP side by side, ours one after the "
                                              "other"),

@@ -1,0 +1,161 @@
+"""What a weight file does not show, or has beside what our networks compute, is never passed over."""
+import json
+import shutil
+
+import numpy as np
+import pytest
+from test_published import FOLDER, of_case, relative
+
+from ppadapt.weights import RawCheckpoint, WeightsError, load_weights, read_file, save_safetensors, to_ours, write_torch
+
+paddle = pytest.importorskip("paddle")
+import ppadapt  # noqa: E402
+
+SMALL = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2, "mlp_ratio": 2.0}
+
+
+def plain(**more):
+    """The tensors of a small timm network, [out, in], and what is put among them."""
+    found = dict(read_file(FOLDER / "timm_average_pool" / "average.pth").tensors)
+    return {**{name.removeprefix("module."): array for name, array in found.items()}, **more}
+
+
+@pytest.mark.parametrize("change,says", [
+    ({"blocks.0.attn.q_norm.weight": np.ones(8, "f4")}, "qk-norm"),
+    ({"blocks.1.mlp.fc2.weight": np.zeros((16, 16), "f4")}, "fc1 gives twice what fc2 takes, a gated MLP"),
+    ({"blocks.1.attn.proj.bias": np.zeros(8, "f4")}, r"blocks.1.attn.proj.bias has shape \[8\].*\[16\] was expected"),
+    ({"blocks.0.mlp.fc1.weight": np.ones((32, 16), "i1")}, r"fc1.weight \(int8\).*quantised"),
+    ({"blocks.0.norm1.bias": np.full(16, np.nan, "f4")}, r"norm1.bias \(16 of 16 NaN\)"),
+    ({"blocks.0.norm1.bias": np.full(16, np.inf, "f4")}, r"norm1.bias \(16 of 16 infinite\)"),
+    ({"rope.periods": np.ones(4, "f4")}, "rotary position"),
+    ({"blocks.0.attn.relative_position_bias_table": np.ones((9, 2), "f4")}, "biases of relative positions"),
+    ({"a.stranger": np.ones(4, "f4")}, "1: a.stranger: our networks have nothing of such a name")])
+def test_what_is_not_computed_is_refused_by_loading_and_converting(tmp_path, change, says):
+    write_torch(str(tmp_path / "x.pth"), plain(**change))
+    with pytest.raises(WeightsError, match=says):
+        load_weights(tmp_path / "x.pth").raise_if_incomplete()
+    with pytest.raises(WeightsError, match=says):
+        ppadapt.network("vit_base_patch16", pretrained=str(tmp_path / "x.pth"), pool="avg", **SMALL)
+
+
+def test_layer_scale_is_in_the_network_or_nothing_is(tmp_path):
+    """DINOv2 trained without its LayerScale, with the digest of another network."""
+    path, expected, _ = of_case("dinov2_original")
+    network = ppadapt.network("vit_base_patch16", pretrained=str(path), registers=4, **SMALL)
+    network.eval()
+    assert relative(network(paddle.to_tensor(np.load(FOLDER / "images.npy"))).numpy(), expected["features"]) < 1e-5
+    with pytest.raises(WeightsError, match=r"reg_token, which the network does not.*registers: 4"):
+        ppadapt.network("vit_base_patch16", pretrained=str(path), **SMALL)
+
+
+@pytest.mark.parametrize("case,options,says", [
+    ("transformers_vit", {"num_heads": 4, "epsilon": 1e-12}, r"num_heads is 2 \(config.json\) and the network has 4"),
+    ("transformers_vit", {}, r"epsilon is 1e-12 \(config.json\) and the network has 1e-06"),
+    ("openai_clip", {"pre_norm": True, "epsilon": 1e-5}, r"act is quick_gelu \(the file's input_resolution\)"),
+    ("timm_clip_bare", {"pre_norm": True, "epsilon": 1e-5}, r"Arch.act has to be given.*quick_gelu \(OpenAI"),
+    ("moco_v3_full", {"epsilon": 1e-5, "depth": 1, "pretrained_key": "module.base_encoder"}, "epsilon is 1e-06"),
+    ("timm_gap", {"class_token": False, "pool": "avg"}, "lacks|pool is norm_avg")])
+def test_a_network_that_computes_otherwise_is_refused_with_one_that_agrees(case, options, says):
+    with pytest.raises(WeightsError, match=says) as caught:
+        ppadapt.network("vit_base_patch16", pretrained=str(of_case(case)[0]), **{**SMALL, **options})
+    assert "Arch: {name: vit_base_patch16, " in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_what_is_assumed_gives_way_to_what_is_said(tmp_path):
+    """MoCo v3's ViT-S has 12 heads, everyone else's 6: the file has no word of it."""
+    from ppadapt.weights.agree import check_agreement
+    from ppadapt.weights.facts import Facts, usual_heads
+
+    assert [usual_heads(dim) for dim in (384, 768, 1152, 1280, 1408, 1536, 64)] == [6, 12, 16, 16, 16, None, None]
+    facts = Facts()
+    facts.assume("num_heads", 6, "as most")
+    with pytest.raises(WeightsError, match="taken for 6 .as most. and the network has 12; if that is right"):
+        check_agreement(facts, {"num_heads": 12}, [], "x.pth")
+    check_agreement(facts, {"num_heads": 12}, ["num_heads"], "x.pth")
+    check_agreement(facts, {"num_heads": 12}, None, "x.pth")
+
+
+@pytest.mark.parametrize("case,key,listed", [
+    ("dino_full", "teacher", "student.module.backbone .timm, 18 tensors., teacher.backbone"),
+    ("moco_v3_full", "module.base_encoder", "module.base_encoder .moco_v3, .*, module.momentum_encoder")])
+def test_a_file_of_several_networks_is_never_a_silent_choice(case, key, listed):
+    path = of_case(case)[0]
+    with pytest.raises(WeightsError, match=f"holds 2 networks: {listed}.*--key .*Arch.pretrained_key"):
+        load_weights(path)
+    with pytest.raises(WeightsError, match="no network under 'ema'; there is: "):
+        load_weights(path, "ema")
+    assert load_weights(path, key).prefix.startswith(key)
+
+
+def test_an_ema_beside_the_weights_is_asked_for(tmp_path):
+    write_torch(str(tmp_path / "x.pth"), plain(), {})
+    tensors = {f"{name}.{n}": a for name in ("model", "model_ema") for n, a in plain().items()}
+    with pytest.raises(WeightsError, match="holds 2 networks: model .*, model_ema "):
+        to_ours(RawCheckpoint(tensors, "torch-zip", "x.pth"))
+
+
+@pytest.mark.parametrize("prefix", [
+    "model.", "net.", "backbone.", "module.base_encoder.", "momentum_encoder.", "encoder.", "visual.",
+    "state_dict_ema.", "ema.", "network.", "weights.", "a.b.c.d.e."])
+def test_whatever_stands_before_every_name(prefix):
+    found = to_ours(RawCheckpoint({prefix + n: a for n, a in plain().items()}, "torch-zip", "x.pth"))
+    assert found.complete and found.prefix == prefix and found.arch["depth"] == 2
+
+
+def test_what_lies_beside_the_network_is_said():
+    tensors = {**{f"backbone.{n}": a for n, a in plain().items()}, "neck.weight": np.ones(3, "f4")}
+    found = to_ours(RawCheckpoint(tensors, "torch-zip", "x.pth"))
+    assert found.dropped == {"neck.weight": "beside the network, which is under 'backbone.'"}
+
+
+def test_a_folder_and_its_parts(tmp_path):
+    folder = tmp_path / "vit"
+    shutil.copytree(FOLDER / "transformers_vit_sharded", folder)
+    index = folder / "model.safetensors.index.json"
+    assert load_weights(index).complete and len(list(folder.glob("*.safetensors"))) > 1
+    parts = json.loads(index.read_text())
+    name, part = next(iter(parts["weight_map"].items()))
+    for change, says in (({name: "../x.safetensors"}, "not beside it"), ({name: "gone.safetensors"}, "download every"),
+                         ({"a.ghost": part}, "1 tensors that its files lack: a.ghost")):
+        index.write_text(json.dumps({"weight_map": {**parts["weight_map"], **change}}))
+        with pytest.raises(WeightsError, match=says):
+            load_weights(folder)
+    index.unlink()
+    with pytest.raises(WeightsError, match="folder without weights: it holds config.json"):
+        load_weights(folder)
+
+
+def test_a_config_of_another_network_beside_the_file_is_refused(tmp_path):
+    folder = tmp_path / "vit"
+    shutil.copytree(FOLDER / "transformers_vit", folder)
+    config = json.loads((folder / "config.json").read_text())
+    for change, says in (({"hidden_size": 32}, "says embed_dim 32, the weights have 16"),
+                         ({"hidden_act": "relu"}, "hidden_act 'relu': our networks compute gelu"),
+                         ({"num_hidden_layers": 3}, "says depth 3, the weights have 2")):
+        (folder / "config.json").write_text(json.dumps({**config, **change}))
+        with pytest.raises(WeightsError, match=says):
+            load_weights(folder).raise_if_incomplete()
+    (folder / "config.json").write_text("{")
+    with pytest.raises(WeightsError, match="config.json, beside the weights, is not the JSON"):
+        load_weights(folder)
+
+
+def test_a_converted_file_keeps_what_its_library_told(tmp_path):
+    done = load_weights(of_case("transformers_vit")[0])
+    save_safetensors(str(tmp_path / "x.safetensors"), {n: np.ascontiguousarray(a) for n, a in done.tensors.items()},
+                     {"format": "ppadapt.network", "network": done.facts.to_text()})
+    again = load_weights(tmp_path / "x.safetensors")
+    assert again.arch == done.arch and again.facts.told["epsilon"] == "config.json"
+    assert again.facts.normalize_line() == done.facts.normalize_line() != ""
+    with pytest.raises(WeightsError, match="epsilon is 1e-12"):
+        ppadapt.network("vit_base_patch16", pretrained=str(tmp_path / "x.safetensors"), **SMALL)
+
+
+def test_the_named_networks_of_the_report_are_those_that_are_built():
+    from ppadapt.models.vit import VITS
+    from ppadapt.weights.facts import NAMED
+
+    for (dim, depth), (name, heads, patch, size) in NAMED.items():
+        fixed = {"img_size": 224, **VITS[name].keywords}
+        assert (fixed["embed_dim"], fixed["depth"], fixed["num_heads"], fixed["patch_size"],
+                fixed["img_size"]) == (dim, depth, heads, patch, size)
