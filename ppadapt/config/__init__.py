@@ -21,9 +21,9 @@ from .merging import settle
 from .overrides import values
 from .places import forget_places
 from .reading import plain, read
-from .sections import AMP, EMA, Arch, Config, DataLoader, Global, Infer, Loss, Metric, Sampler, Split, WorkerOptions
+from .sections import AMP, EMA, Arch, Config, DataLoader, Global, Infer, Loss, Metric, Sampler, Side, WorkerOptions
 
-__all__ = ["AMP", "EMA", "Arch", "Config", "DataLoader", "Global", "Infer", "Loss", "Metric", "Sampler", "Split",
+__all__ = ["AMP", "EMA", "Arch", "Config", "DataLoader", "Global", "Infer", "Loss", "Metric", "Sampler", "Side",
            "WorkerOptions", "check_options", "construct", "load", "parse", "values"]
 
 

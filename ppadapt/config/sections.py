@@ -114,7 +114,7 @@ class WorkerOptions:
 
 
 @dataclass
-class Split:
+class Side:
     """One side of the data: `dataset` is a `name` and its options."""
 
     dataset: dict
@@ -126,8 +126,8 @@ class Split:
 class DataLoader:
     """Training and evaluation data."""
 
-    Train: Split
-    Eval: Split
+    Train: Side
+    Eval: Side
 
 
 @dataclass
