@@ -77,7 +77,8 @@ class TunedModel:
                 network, tuning, preprocessing or set of classes; both sides are named.
         """
         if not Path(path).is_file():
-            raise ConfigError(f"Global.pretrained_model {path} does not exist. Give a tuned file, such as "
+            what = "is a folder" if Path(path).is_dir() else "does not exist"
+            raise ConfigError(f"Global.pretrained_model {path} {what}. Give a tuned file, such as "
                               "output/.../best_model.safetensors")
         tensors, manifest = weights.load_tuned(path)
         wanted = self.manifest({})
