@@ -158,6 +158,12 @@ def test_other_classes_are_refused_or_a_start_without_the_head(tuned):
         build.tuned_model(plan(path, Global__pretrained_head=False, Tuning__scale=1.0), others)
 
 
+@pytest.mark.parametrize("path, message", [("", "is a folder"), ("none.safetensors", "does not exist")])
+def test_a_path_of_no_tuned_file(tmp_path, path, message):
+    with pytest.raises(ConfigError, match=f"{message}. Give a tuned file"):
+        build.tuned_model(plan(tmp_path / path), CLASSES)
+
+
 def test_no_head_of_no_file_is_said(said):
     build.tuned_model(plan(Global__pretrained_head=False), CLASSES)
     assert any("pretrained_head: False has no effect" in line for line in said)
