@@ -67,6 +67,8 @@ def _finite(array: np.ndarray) -> bool:
     array = np.asarray(array)
     if array.dtype.kind not in "fc":
         return True
+    if array.dtype == np.float16:  # whose arithmetic is slow: an exponent of ones is NaN or infinity
+        return not bool((np.bitwise_and(array.view(np.uint16), 0x7C00) == 0x7C00).any())
     with np.errstate(over="ignore", invalid="ignore"):
         # One pass: NaN and infinity always reach the sum; an overflow only asks for the second look.
         return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
