@@ -5,7 +5,7 @@
     head = ppadapt.heads.batchnorm_linear(network.embed_dim, 10)
     adaptation = ppadapt.attach(network, ppadapt.AdaptFormer(bottleneck=64), head=head)
     adaptation.train()
-    optimizer = paddle.optimizer.AdamW(2e-3, parameters=list(adaptation.parameters().values()))
+    optimizer = paddle.optimizer.AdamW(2e-3, parameters=list(adaptation.trained_parameters().values()))
 """
 from . import cpu
 from .version import __version__  # noqa: F401

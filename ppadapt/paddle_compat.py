@@ -86,6 +86,12 @@ def twin(layer: nn.Layer, kind: type, tensors: Mapping[str, paddle.Tensor],
     return made
 
 
+def same_parts(layer: nn.Layer, other: nn.Layer) -> None:
+    """Let `layer` have the parameters, buffers and sublayers of `other`, under the same names and from now on."""
+    for things in ("_parameters", "_buffers", "_non_persistable_buffer_names_set", "_sub_layers"):
+        object.__setattr__(layer, things, getattr(other, things))
+
+
 def parameters_of(optimizer: paddle.optimizer.Optimizer) -> list[paddle.Tensor]:
     """What an optimizer was given to train."""
     return optimizer._parameter_list

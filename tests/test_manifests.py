@@ -144,7 +144,7 @@ def test_other_classes_are_refused_or_a_start_without_the_head(tuned):
         build.tuned_model(plan(tuned), others)
     donor = plan()
     built = build.tuned_model(donor, CLASSES)
-    for name, parameter in built.adaptation.parameters().items():
+    for name, parameter in built.adaptation.trained_parameters().items():
         parameter.set_value(paddle.full(parameter.shape, 0.5) if "adaptmlp" in name else parameter)
     path = tuned.with_name("donor.safetensors")
     built.save(path, {})

@@ -77,7 +77,7 @@ def _parts(config: Config, found: Optional[Checkpoint]) -> tuple[dict[str, Any],
             LOGGER.warning("DataLoader.Train: %s", said)
 
     schedule = _schedule(config, train_loader)
-    parameters = built.adaptation.parameters()
+    parameters = built.adaptation.trained_parameters()
     optimizer = _optimizer(config, parameters, schedule)
     ema = None if config.EMA.decay is None else EMA(parameters, config.EMA.decay)
     precision = precision_of(config)

@@ -140,7 +140,7 @@ def optimizer_state(job: Job) -> dict[str, np.ndarray]:
     Paddle names them after counters (`linear_7.w_0_moment1_0`) that differ in the next process, where its
     own `set_state_dict` would quietly find nothing to set.
     """
-    parameters = job.adaptation.parameters()
+    parameters = job.adaptation.trained_parameters()
     owners = sorted(((p.name + "_", n) for n, p in parameters.items()), key=lambda pair: -len(pair[0]))
     state = {}
     for key, value in job.optimizer.state_dict().items():
@@ -156,7 +156,7 @@ def optimizer_state(job: Job) -> dict[str, np.ndarray]:
 
 def _restore_optimizer(job: Job, state: Mapping[str, np.ndarray]) -> None:
     """The inverse of `optimizer_state`; the schedule keeps its place. Raises ConfigError for another optimizer."""
-    parameters, own = job.adaptation.parameters(), {}
+    parameters, own = job.adaptation.trained_parameters(), {}
     for key, value in state.items():
         name, _, rest = key.partition("|")
         if name not in parameters:

@@ -64,6 +64,7 @@ class Anatomy:
         head_extra: names beside the head that belong to it (they start anew with a new head).
         without: what does not work on this network, and why: names of tuning methods, "recompute"
             and "frozen_dtype".
+        unused: patterns of names of parameters that the network has and its logits do not depend on.
     """
 
     blocks: str = "blocks"
@@ -82,6 +83,7 @@ class Anatomy:
     head_twins: tuple[str, ...] = ()
     head_extra: tuple[str, ...] = ("fc_norm",)
     without: Mapping[str, str] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
 
     def block_list(self, network: nn.Layer) -> list[nn.Layer]:
         """The blocks in order. Raises UserError with the path when the network has none there."""

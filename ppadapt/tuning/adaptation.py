@@ -7,29 +7,30 @@ and how to tell that nothing else moved.
 from __future__ import annotations
 
 import copy
-import fnmatch
-import os
 import re
-from typing import Iterable, Mapping, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 import numpy as np
 import paddle
 from paddle import nn
 
-from ..cpu import keep_small_apart
-from ..models.anatomy import Anatomy, find
-from ..models.catalogue import anatomy_of
-from ..paddle_compat import RUNNING_STATISTICS, AnyBatchNorm, name_of
+from ..models.anatomy import Anatomy
+from ..paddle_compat import RUNNING_STATISTICS, AnyBatchNorm, name_of, same_parts
 from ..weights import digest
-from .frozen.layers import prepare_frozen, store_frozen
-from .method import Method, TuningError, add_layer
-from .slots import Slots, slots_of
+from .before import Before, take_off
+from .frozen.layers import store_frozen
+from .method import Method, TuningError
+from .reach import Watch, some
 
-TASK = ""  # what an adaptation puts into a network's slots
 
-
-class Adaptation:
+class Adaptation(nn.Layer):
     """A network with its tuning methods: what trains, the tuned state, train and eval mode.
+
+    It is an `nn.Layer` that has the network's parameters, buffers and sublayers under the network's own names, so what
+    Paddle does with layers (DataParallel, summary, Model.fit, jit.save, state_dict) works on it.
+
+    Its first forward pass, and the first backward pass, check that all that was attached takes part: TuningError names
+    what does not. Nothing is checked after that.
 
     Attributes:
         network: the network, changed in place.
@@ -40,45 +41,97 @@ class Adaptation:
     """
 
     def __init__(self, network: nn.Layer, methods: Sequence[Method], anatomy: Anatomy, trained: list[str],
-                 new: list[str], added: list[tuple[str, str]]):
-        self.network, self.methods, self.anatomy = network, list(methods), anatomy
-        self.trained, self.new, self.added = trained, new, added
+                 new: list[str], added: Sequence[tuple[str, str]], before: Before):
+        super().__init__()
+        self.methods, self.anatomy = list(methods), anatomy
+        self.trained, self.new = trained, new
+        self._before, self._watch = before, Watch([anatomy.head, *anatomy.head_twins] if before.heads else [])
+        self._added = list(added)
+        same_parts(self, network)
+        object.__setattr__(self, "_network", network)  # not as a sublayer of that name
         backbone = {n: p for n, p in network.named_parameters() if n not in set(new) and not anatomy.is_head(n)}
-        self.backbone_digest = digest(_arrays(backbone))
+        self.backbone_digest = digest(arrays(backbone))
 
-    def __call__(self, *inputs, **named):
+    @property
+    def network(self) -> nn.Layer:
+        if self._network is None:
+            raise TuningError("this adaptation was detached from its network. attach() makes a new one; `load_state` "
+                              "gives it what this one had learned, where its `state()` was kept")
+        return self._network
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        if self._mode_is_due:
+            self.train(self.training)
         try:
-            return self.network(*inputs, **named)
+            if self._watch is None:
+                return self._run(*inputs, **named)
+            return self._watch.call(self, lambda: self._run(*inputs, **named))
         except AssertionError as error:  # so PaddleClas's networks refuse images of another size
             raise TuningError(f"{type(self.network).__name__}: {error} Resize the images, or set Arch.img_size") \
                 from error
 
-    def parameters(self) -> dict[str, paddle.Tensor]:
-        """The parameters that train, by name."""
+    def _run(self, *inputs: Any, **named: Any) -> Any:
+        # Without one by position the input has the name that the network gives it.
+        return super().__call__(*inputs, **named) if inputs else self.network(**named)
+
+    def forward(self, x: Any, *others: Any, **named: Any) -> Any:
+        """What the network computes with what is attached."""
+        return self.network(x, *others, **named)
+
+    def trained_parameters(self) -> dict[str, paddle.Tensor]:
+        """The parameters that train, by name. (`parameters()` lists all, as of any `nn.Layer`.)"""
         trained = set(self.trained)
         return {n: p for n, p in self.network.named_parameters() if n in trained}
 
-    def train(self) -> None:
+    def train(self, mode: bool = True) -> Adaptation:
         """Train mode for what trains; frozen layers stay in eval mode (no dropout, no drop path).
 
         A layer is in train mode when every parameter under it trains: an adapter with its dropout, the
         head with its BatchNorm, the whole network under full fine-tuning.
         """
+        self._check_gradients()
         self.network.eval()
-        for layer in _fully_trained(self.network):
-            layer.train()
+        if mode:
+            for layer in _fully_trained(self.network):
+                layer.train()
+        self.training, self._mode_is_due = mode, False
+        return self
 
-    def eval(self) -> None:
+    def eval(self) -> Adaptation:
         """Eval mode for the whole network."""
-        self.network.eval()
+        return self.train(False)
+
+    @property
+    def training(self) -> bool:
+        """Whether what trains is in train mode."""
+        return self._training
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        # A layer that this is a part of (DataParallel) sets the mode of all that is below, frozen layers too.
+        self._training, self._mode_is_due = mode, True
+
+    def detach(self) -> nn.Layer:
+        """Give the network back as it was before `attach`, and return it: values, names, classes of layers, hooks,
+        flags and modes, its own head. Another method can be attached then; this adaptation is of no more use.
+
+        What was learned is lost unless its `state()` was kept. Where frozen matrices were stored in half precision, a
+        warning says that the network has lost digits.
+        """
+        network = self.network
+        self._before.restore(network, self._added)
+        self._network = self._watch = None
+        same_parts(self, nn.Layer())
+        return network
 
     def tensors(self) -> dict[str, paddle.Tensor]:
         """The tuned state: what trains, and the buffers that change while it trains."""
-        return {**self.parameters(), **self._buffers()}
+        return {**self.trained_parameters(), **self._changing_buffers()}
 
     def state(self) -> dict[str, np.ndarray]:
         """A copy of the tuned state as arrays, by name."""
-        return {n: np.array(a) for n, a in _arrays(self.tensors()).items()}
+        self._check_gradients()
+        return {n: np.array(a) for n, a in arrays(self.tensors()).items()}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Set the tuned state.
@@ -90,7 +143,7 @@ class Adaptation:
         missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         wrong = [f"{n} is {list(state[n].shape)} in the file and {list(own[n].shape)} here"
                  for n in own if n in state and list(state[n].shape) != list(own[n].shape)]
-        problems = [f"{what}: {_some(names)}" for what, names in (
+        problems = [f"{what}: {some(names)}" for what, names in (
             ("missing", missing), ("not in this network", unknown), ("other shapes", wrong)) if names]
         if problems:
             raise TuningError("the tuned state does not fit this network (" + "; ".join(problems) +
@@ -121,9 +174,7 @@ class Adaptation:
         store_frozen(network, "float32")  # a sum would be rounded where half of its bits are kept
         for method in sorted(self.methods, key=lambda m: m.changes_inputs):
             method.merge(network, self.anatomy)
-        slots_of(network).close(network)
-        for owner, name in self.added:
-            delattr(find(network, owner) if owner else network, name)
+        take_off(network, self._added)
         network.eval()
         return network
 
@@ -131,7 +182,7 @@ class Adaptation:
         """sha256 of every tensor that must not change: the same before and after training."""
         tuned = self.tensors().keys()
         everything = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
-        return digest(_arrays({n: t for n, t in everything.items() if n not in tuned}))
+        return digest(arrays({n: t for n, t in everything.items() if n not in tuned}))
 
     def counts(self) -> tuple[int, int]:
         """Numbers of parameters: (trained, all)."""
@@ -143,77 +194,18 @@ class Adaptation:
         trained, total = self.counts()
         names = " + ".join(type(m).__name__ for m in self.methods)
         return (f"{names} trains {trained:,} of {total:,} parameters ({trained / total:.2%}), "
-                f"{len(self.trained)} tensors: {_some(shorten(self.trained))}")
+                f"{len(self.trained)} tensors: {some(shorten(self.trained))}")
 
-    def _buffers(self) -> dict[str, paddle.Tensor]:
+    def _check_gradients(self) -> None:
+        if self._watch is not None:
+            self._watch.check_gradients(self)
+
+    def _changing_buffers(self) -> dict[str, paddle.Tensor]:
         """What changes without a gradient. Tables of indices never do."""
         changing = {id(t) for layer in _fully_trained(self.network)
                     for t in (*layer.buffers(), *running_statistics(layer).values())}
         everything = {**dict(self.network.named_buffers()), **running_statistics(self.network)}
         return {n: t for n, t in everything.items() if id(t) in changing and "int" not in _dtype_name(t)}
-
-
-def attach(network: nn.Layer, *methods: Method, anatomy: Anatomy | None = None, head: nn.Layer | None = None,
-           also_train: Iterable[str] = (), cheap: bool = True) -> Adaptation:
-    """Attach tuning methods to a network, in place, and freeze the rest.
-
-    Args:
-        network: any `nn.Layer` of plain transformer blocks.
-        methods: one or more; VPT and AdaptFormer may go together.
-        anatomy: where the network keeps its parts; None: known for our networks and PaddleClas's, else that of a
-            ViT with the usual names.
-        head: a new classifier in the place of the network's own.
-        also_train: patterns of names (`fc_norm.*`) that train beside what the methods and the head train:
-            weights the pretrained checkpoint does not have.
-        cheap: False keeps Paddle's plain layers where `tuning.frozen` has cheaper ones (PPADAPT_PLAIN=1 does too).
-
-    Raises:
-        TuningError: when no method is given, one does not fit, or a parameter it added is not claimed.
-    """
-    if not methods:
-        raise TuningError("attach needs at least one tuning method")
-    anatomy = anatomy_of(network) if anatomy is None else anatomy
-    _check_fit(network, methods, anatomy)
-    before = {n for n, _ in network.named_parameters()}
-    added_layers = [added for method in methods for added in method.adds(network, anatomy)]
-    for added in added_layers:
-        add_layer(find(network, added.owner) if added.owner else network, added.name, added.layer)
-    slots = Slots()
-    slots.put(network, TASK, [pair for added in added_layers for pair in added.placed])
-    slots.default = TASK
-    added = {n for n, _ in network.named_parameters()} - before
-    if head is not None:
-        for path in (anatomy.head, *anatomy.head_twins):
-            owner, _, name = path.rpartition(".")
-            setattr(find(network, owner) if owner else network, name,
-                    head if path == anatomy.head else copy.deepcopy(head))
-    patterns = tuple(also_train)
-    trained = []
-    statistics = {id(t) for t in running_statistics(network).values()}
-    chosen = {name for method in methods for name in method.trains(network, anatomy)} | added
-    for name, parameter in network.named_parameters():
-        if id(parameter) in statistics:
-            continue
-        trains = (anatomy.answers(name) or name in chosen or any(fnmatch.fnmatchcase(name, p) for p in patterns))
-        parameter.stop_gradient = not trains
-        if trains:
-            trained.append(name)
-    new = sorted(added) + ([n for n in trained if anatomy.is_head(n)] if head is not None else [])
-    prepare_frozen(network, cheap and os.environ.get("PPADAPT_PLAIN") != "1")
-    keep_small_apart()
-    adaptation = Adaptation(network, methods, anatomy, trained, new, [(a.owner, a.name) for a in added_layers])
-    adaptation.eval()
-    return adaptation
-
-
-def _check_fit(network: nn.Layer, methods: Sequence[Method], anatomy: Anatomy) -> None:
-    """Raises TuningError for a method that this network does not allow, saying why and which it does."""
-    for method in methods:
-        name = type(method).__name__
-        if name in anatomy.without:
-            fitting = sorted({m.__name__ for m in Method.__subclasses__()} - set(anatomy.without))
-            raise TuningError(f"{name} does not fit {type(network).__name__}: {anatomy.without[name]}. Choose from: "
-                              f"{', '.join(fitting)}")
 
 
 def shorten(names: Sequence[str]) -> list[str]:
@@ -231,35 +223,37 @@ def is_batch_norm(layer: nn.Layer) -> bool:
 
 def running_statistics(network: nn.Layer) -> dict[str, paddle.Tensor]:
     """The running means and variances of Paddle's BatchNorms, by name: never trained, changed in train mode."""
-    return {f"{path}.{name}" if path else name: getattr(layer, name)
-            for path, layer in network.named_sublayers(include_self=True) if is_batch_norm(layer)
-            for name in RUNNING_STATISTICS}
+    return {f"{path}.{name}" if path else name: tensor
+            for path, layer in network.named_sublayers(include_self=True)
+            for name, tensor in _own_statistics(layer).items()}
 
 
-def _fully_trained(layer: nn.Layer) -> Iterable[nn.Layer]:
+def _own_statistics(layer: nn.Layer) -> dict[str, paddle.Tensor]:
+    return {name: getattr(layer, name) for name in RUNNING_STATISTICS} if is_batch_norm(layer) else {}
+
+
+def _fully_trained(layer: nn.Layer) -> list[nn.Layer]:
     """The topmost layers of which every parameter trains (a layer without parameters is not one)."""
-    statistics = {id(t) for t in running_statistics(layer).values()}
-
-    def search(layer):
-        flags = [not p.stop_gradient for p in layer.parameters() if id(p) not in statistics]
+    def search(layer: nn.Layer) -> tuple[list[nn.Layer], Optional[bool]]:
+        """Those at and below a layer, and whether all of it trains; None where it has no parameters."""
+        skipped = [id(t) for t in _own_statistics(layer).values()]
+        flags = [not p.stop_gradient for p in layer.parameters(include_sublayers=False) if id(p) not in skipped]
+        found = []
+        for child in layer.children():
+            below, flag = search(child)
+            found += below
+            flags += [] if flag is None else [flag]
         if flags and all(flags):
-            yield layer
-        elif any(flags):
-            for child in layer.children():
-                yield from search(child)
+            return [layer], True
+        return found, False if flags else None
 
-    return search(layer)
+    return search(layer)[0]
 
 
-def _arrays(tensors: Mapping[str, paddle.Tensor]) -> dict[str, np.ndarray]:
+def arrays(tensors: Mapping[str, paddle.Tensor]) -> dict[str, np.ndarray]:
     return {n: (t.astype("float32") if _dtype_name(t) in ("bfloat16", "float16") else t).numpy()
             for n, t in tensors.items()}
 
 
 def _dtype_name(tensor: paddle.Tensor) -> str:
     return name_of(tensor.dtype)
-
-
-def _some(names: Sequence[str], most: int = 8) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

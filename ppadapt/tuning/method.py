@@ -100,11 +100,3 @@ def choose_blocks(network: nn.Layer, anatomy: Anatomy, which) -> list[BlockAt]:
     if not chosen or len({block.index for block in chosen}) != len(chosen):
         raise TuningError(f"blocks {which!r} names none of the {len(blocks)} blocks, or one twice: {how}")
     return chosen
-
-
-def add_layer(owner: nn.Layer, name: str, layer: nn.Layer) -> None:
-    """Give `owner` a new sublayer. Raises TuningError when the name is taken: attached twice, most likely."""
-    if name in dict(owner.named_children()):
-        raise TuningError(f"{type(owner).__name__} has a layer {name!r} already: build the network anew "
-                          "before attaching another method of the same kind")
-    owner.add_sublayer(name, layer)

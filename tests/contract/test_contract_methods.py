@@ -18,6 +18,7 @@ from ppadapt.models.anatomy import VIT, Anatomy
 from ppadapt.models.heads import batchnorm_linear
 from ppadapt.models.vit import VisionTransformer
 from ppadapt.tuning import METHODS, TuningError, attach
+from ppadapt.tuning.frozen.recompute import recompute_blocks
 from ppadapt.weights import load_tuned, save_tuned
 
 CLASSES = 5
@@ -104,7 +105,7 @@ def images(family, count=4):
 
 def train(adaptation, family, steps):
     x, y = images(family), paddle.to_tensor([0, 1, 2, 3])
-    optimizer = paddle.optimizer.Adam(1e-2, parameters=list(adaptation.parameters().values()))
+    optimizer = paddle.optimizer.Adam(1e-2, parameters=list(adaptation.trained_parameters().values()))
     adaptation.train()
     for _ in range(steps):
         optimizer.clear_grad()
@@ -115,7 +116,7 @@ def train(adaptation, family, steps):
 def shake(adaptation, names, scale=0.5):
     """Move these parameters at random."""
     draw = np.random.RandomState(3)
-    for name, parameter in adaptation.parameters().items():
+    for name, parameter in adaptation.trained_parameters().items():
         if name in names:
             parameter.set_value(parameter.numpy() + draw.normal(0, scale, parameter.shape).astype("float32"))
 
@@ -187,9 +188,7 @@ def test_only_what_trains_is_in_train_mode(family, case):
 @EVERYWHERE
 def test_attaching_twice_is_refused(family, case):
     adaptation = adapt(family, case)
-    if all(adaptation.anatomy.is_head(name) for name in adaptation.new):
-        pytest.skip("a choice of parameters can be made anew")
-    with pytest.raises(TuningError, match="already"):
+    with pytest.raises(TuningError, match="attached already.*detach"):
         attach(adaptation.network, *methods_of(case), anatomy=FAMILIES[family].anatomy)
 
 
@@ -236,6 +235,48 @@ def test_merging_gives_the_plain_network_back_or_says_why_not(family, case):
     np.testing.assert_array_equal(logits(adaptation, family), before)
 
 
+def everything_of(network):
+    """All that a network is, but for what it computes: names, values, classes, hooks, flags, modes."""
+    layers = {path: (type(layer), layer.training, len(layer._forward_pre_hooks), len(layer._forward_post_hooks))
+              for path, layer in network.named_sublayers(include_self=True)}
+    flags = {name: (p.stop_gradient, p.grad is None, str(p.dtype)) for name, p in network.named_parameters()}
+    return layers, flags, {n: t.numpy().tobytes() for n, t in network.state_dict().items()}, sorted(vars(network))
+
+
+@EVERYWHERE
+def test_detaching_gives_the_network_back_bit_for_bit(family, case):
+    network = network_of(family)
+    network.blocks[1].train()
+    network.pos_embed.stop_gradient = True
+    head, before = network.head, everything_of(network)
+    paddle.seed(4)
+    with paddle.no_grad():
+        answers = network(images(family)).numpy()
+    paddle.seed(1)
+    adaptation = attach(network, *methods_of(case), anatomy=FAMILIES[family].anatomy,
+                        head=batchnorm_linear(FAMILIES[family].dim, CLASSES))
+    train(adaptation, family, steps=2)
+    recompute_blocks(network, adaptation.anatomy)
+    assert everything_of(network) != before
+    assert adaptation.detach() is network and network.head is head
+    assert everything_of(network) == before
+    paddle.seed(4)
+    with paddle.no_grad():
+        np.testing.assert_array_equal(network(images(family)).numpy(), answers)
+    with pytest.raises(TuningError, match="was detached"):
+        adaptation(images(family))
+
+    logits_again = []  # another method now does what it does on a network of its own
+    for one in (network, network_of(family)):
+        paddle.seed(1)
+        other = attach(one, METHODS["LoRA"](rank=2), METHODS["VPT"](2), anatomy=FAMILIES[family].anatomy,
+                       head=batchnorm_linear(FAMILIES[family].dim, CLASSES))
+        paddle.seed(2)
+        train(other, family, steps=2)
+        logits_again.append(logits(other, family))
+    np.testing.assert_array_equal(*logits_again)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_the_options_are_plain_data_that_builds_the_method_again(case):
     for method in methods_of(case):
@@ -272,7 +313,7 @@ def load_and_run(folder):
     for path in folder.glob("*.safetensors"):
         family, case = path.stem.split("-")
         adaptation = adapt(family, case)
-        for parameter in adaptation.parameters().values():
+        for parameter in adaptation.trained_parameters().values():
             parameter.set_value(np.full(parameter.shape, 7.0, "float32"))  # nothing may be left of it
         adaptation.load_state(load_tuned(path)[0])
         found[path.stem] = logits(adaptation, family)

@@ -37,7 +37,7 @@ def gradients(case, level, dtype="float16", cheap=True, recompute=False, batches
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PPADAPT_PLAIN", "0" if cheap else "1")
         adaptation = adapt("vit_cls", case)
-    shake(adaptation, set(adaptation.parameters()))  # a branch that starts at zero hides most gradients
+    shake(adaptation, set(adaptation.trained_parameters()))  # a branch that starts at zero hides most gradients
     if recompute:
         recompute_blocks(adaptation.network)
     precision = Precision(level, dtype)
@@ -55,7 +55,7 @@ def gradients(case, level, dtype="float16", cheap=True, recompute=False, batches
         with precision.context():
             loss = F.cross_entropy(adaptation(x), y) / batches
         precision.backward(loss)
-    return {n: p.grad.numpy() for n, p in adaptation.parameters().items()}, kinds
+    return {n: p.grad.numpy() for n, p in adaptation.trained_parameters().items()}, kinds
 
 
 def assert_same(found, expected, relative=1e-5):
@@ -117,14 +117,14 @@ def test_a_step_whose_scaled_gradients_overflow_is_left_out():
     adaptation = adapt("vit_cls", "adaptformer")
     precision = Precision("O1", "float16", scale_loss=2.0 ** 40)
     precision.prepare(adaptation)
-    optimizer = paddle.optimizer.SGD(0.1, parameters=list(adaptation.parameters().values()))
+    optimizer = paddle.optimizer.SGD(0.1, parameters=list(adaptation.trained_parameters().values()))
     moved = []
     for _ in range(60):
-        before = {n: p.numpy() for n, p in adaptation.parameters().items()}
+        before = {n: p.numpy() for n, p in adaptation.trained_parameters().items()}
         with precision.context():
             loss = F.cross_entropy(adaptation(images("vit_cls")), paddle.to_tensor([0, 1, 2, 3]))
         precision.backward(loss)
         precision.step(optimizer)
-        moved.append(any((p.numpy() != before[n]).any() for n, p in adaptation.parameters().items()))
+        moved.append(any((p.numpy() != before[n]).any() for n, p in adaptation.trained_parameters().items()))
     assert not moved[0] and moved[-1]
-    assert all(np.isfinite(p.numpy()).all() for p in adaptation.parameters().values())
+    assert all(np.isfinite(p.numpy()).all() for p in adaptation.trained_parameters().values())

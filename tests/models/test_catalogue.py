@@ -60,7 +60,7 @@ def test_a_network_from_outside_is_used_by_name(own, tmp_path):
     classes = [str(i) for i in range(10)]
     tuned = build.tuned_model(plan(tmp_path), classes)
     images = paddle.randn([2, 3, 8, 8])
-    for parameter in tuned.adaptation.parameters().values():
+    for parameter in tuned.adaptation.trained_parameters().values():
         parameter.set_value(paddle.randn(parameter.shape))
     tuned.adaptation.eval()
     expected = tuned.adaptation(images).numpy()

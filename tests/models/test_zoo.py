@@ -200,7 +200,7 @@ def test_an_option_that_does_not_fit_gets_one_line():
                 "img_size": 8, "embed_dim": 8, "depths": [1], "num_heads": [2], "window_size": 2})):
         network = ppadapt.network(name, **options)
         with pytest.raises(UserError, match="[iI]mage.* set Arch.img_size"):
-            ppadapt.attach(network, ppadapt.LinearProbe())(paddle.zeros([1, 3, 16, 16]))
+            ppadapt.attach(network, ppadapt.BitFit())(paddle.zeros([1, 3, 16, 16]))
     network = ppadapt.network("SwinTransformer_tiny_patch4_window7_224", img_size=16, embed_dim=8, depths=[1],
                               num_heads=[2], window_size=2)
     with pytest.raises(UserError, match="VPT does not fit SwinTransformer: .* Choose from: AdaptFormer, AdapterPlus, "):

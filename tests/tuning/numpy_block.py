@@ -88,7 +88,7 @@ def shake(parameters, scale, seed=1):
 
 def shaken(adaptation):
     """The adaptation with what trains away from its start, where zeros would hide faults."""
-    shake(adaptation.parameters().values(), 0.3)
+    shake(adaptation.trained_parameters().values(), 0.3)
     return adaptation
 
 
@@ -109,7 +109,7 @@ def assert_follows(adaptation, equation, index=0, prefix=None):
     np.testing.assert_allclose(output.numpy(), equation(weights)(x), rtol=0, atol=2e-5)
 
     (output * paddle.to_tensor(c.astype("float32"))).sum().backward()
-    found = {n[len(prefix):]: p.grad for n, p in adaptation.parameters().items() if n.startswith(prefix)}
+    found = {n[len(prefix):]: p.grad for n, p in adaptation.trained_parameters().items() if n.startswith(prefix)}
     found = {n: g.numpy().astype("f8") for n, g in found.items() if g is not None}
     assert found or not any(n.startswith(prefix) for n in adaptation.trained)
 

@@ -6,7 +6,7 @@ from numpy_block import DIM, GRID, Block, random_vit, relu, shaken
 
 from ppadapt.serve.fold import ClassTokenBlock, FoldedMlp, for_inference
 from ppadapt.tuning import attach
-from ppadapt.tuning.methods import VPT, AdaptFormer, Houlsby, LinearProbe, LoRA
+from ppadapt.tuning.methods import VPT, AdaptFormer, Houlsby, LayerNormTuning, LoRA
 
 FOLDED = "folded AdaptFormer's branch into the MLP of 2 blocks"
 CLASS_TOKEN = "the last block computes the class token alone"
@@ -47,7 +47,7 @@ def test_branch_and_mlp_are_one_product_of_the_same_value(scale):
     np.testing.assert_allclose(found, equation_of(adaptation, 0, Parallel)(tokens()), rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("method,kind", [(AdaptFormer(3, scale=0.3), Parallel), (LinearProbe(), Block)])
+@pytest.mark.parametrize("method,kind", [(AdaptFormer(3, scale=0.3), Parallel), (LayerNormTuning(), Block)])
 def test_the_last_block_is_right_for_the_class_token(method, kind):
     adaptation = shaken(attach(random_vit(), method))
     network, _ = for_inference(adaptation)

@@ -57,7 +57,7 @@ def test_the_authors_numbers(case, golden_dir):
 
     frozen = adaptation.frozen_digest()
     optimizer = paddle.optimizer.Momentum(meta["optimizer"]["lr"], meta["optimizer"]["momentum"],
-                                          parameters=list(adaptation.parameters().values()))
+                                          parameters=list(adaptation.trained_parameters().values()))
     adaptation.train()
     losses = []
     for step in range(meta["optimizer"]["steps"]):
@@ -84,7 +84,7 @@ def compare_gradients(adaptation, want):
     """
     authors = {n[len("grad/"):]: want[n] for n in want.files if n.startswith("grad/")}
     expected = to_ours(RawCheckpoint(authors, "torch-zip")).tensors
-    parameters = adaptation.parameters()
+    parameters = adaptation.trained_parameters()
     assert parameters.keys() == expected.keys()
     largest = max(np.abs(g).max() for g in expected.values())
     for name, parameter in parameters.items():

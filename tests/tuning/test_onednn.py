@@ -126,13 +126,13 @@ def test_every_method_has_the_gradients_of_float32_in_bfloat16(case):
     def gradients(half_precision):
         paddle.seed(1)
         adaptation = attach(network_of("vit_cls"), *methods_of(case), head=batchnorm_linear(16, 5))
-        for p in adaptation.parameters().values():
+        for p in adaptation.trained_parameters().values():
             p.set_value(p + 0.1 * draw(*p.shape, seed=7))
         adaptation.eval()
         with half.bfloat16_on_cpu(half_precision):
             loss = F.cross_entropy(adaptation(draw(4, 3, 8, 8)), paddle.to_tensor([0, 1, 2, 3]))
         loss.backward()
-        return {n: p.grad.numpy().ravel() for n, p in adaptation.parameters().items()}
+        return {n: p.grad.numpy().ravel() for n, p in adaptation.trained_parameters().items()}
 
     exact, rounded = gradients(False), gradients(True)
     assert any(not np.array_equal(exact[n], rounded[n]) for n in exact)

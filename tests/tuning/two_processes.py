@@ -11,8 +11,8 @@ def main():
     adaptation, (images, labels) = build("adaptformer"), batch()
     expected = gradients(adaptation, images, labels)
     half = slice(2 * dist.get_rank(), 2 * dist.get_rank() + 2)
-    parallel = paddle.DataParallel(adaptation.network)
-    parallel.parameters = adaptation.parameters  # what `gradients` asks for, by name
+    parallel = paddle.DataParallel(adaptation)
+    parallel.trained_parameters = adaptation.trained_parameters  # what `gradients` asks for, by name
     found = gradients(parallel, images[half], labels[half])
     for name, grad in expected.items():
         np.testing.assert_allclose(found[name], grad, rtol=1e-4, atol=1e-6, err_msg=name)

@@ -60,7 +60,7 @@ def measure(side: dict) -> dict:
     if side.get("recompute"):
         recompute_blocks(network)
     adaptation.train()
-    optimizer = paddle.optimizer.Momentum(0.05, 0.9, parameters=list(adaptation.parameters().values()))
+    optimizer = paddle.optimizer.Momentum(0.05, 0.9, parameters=list(adaptation.trained_parameters().values()))
     size = side["sizes"]["img_size"]
     images, labels = paddle.randn([side["batch"], 3, size, size]), paddle.arange(side["batch"]) % 100
 

@@ -5,7 +5,7 @@ instance in tests/contract/zoo_networks.py, which finds out what its methods do.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Mapping
 
 from paddle import nn
@@ -42,6 +42,9 @@ class Family:
     headless: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     note: str = ""
+
+    def __post_init__(self):
+        object.__setattr__(self, "anatomy", replace(self.anatomy, unused=self.unused))
 
 
 _GRID = "its tokens are not one grid from block to block"
