@@ -9,14 +9,14 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIG = f"""
-Global: {{epochs: 1, use_visualdl: False, device: cpu, output_dir: out, cache_features: False}}
-Arch: {{name: vit_micro_patch4_32, img_size: 16, embed_dim: 12, depth: 1, num_heads: 2, patch_size: 8}}
-Tuning: {{name: LinearProbe}}
+CONFIG = """
+Global: {epochs: 1, use_visualdl: False, device: cpu, output_dir: out, cache_features: False}
+Arch: {name: vit_micro_patch4_32, img_size: 16, embed_dim: 12, depth: 1, num_heads: 2, patch_size: 8}
+Tuning: {name: LinearProbe}
 DataLoader:
   Train: &side
-    dataset: {{name: ImageFolder, root: 数据 é, transform_ops: [ResizeImage: {{size: 16}}, NormalizeImage: {{order: ''}},
-      ToCHWImage: ]}}
+    dataset: {name: ImageFolder, root: 数据 é, transform_ops: [ResizeImage: {size: 16}, NormalizeImage: {order: ''},
+      ToCHWImage: ]}
   Eval: *side
 """
 

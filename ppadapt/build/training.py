@@ -34,9 +34,8 @@ from .task import losses, metrics, task_of
 
 def job(config: Config, name: str = "run") -> tuple[Job, TunedModel]:
     """Everything `engine.loop.run` needs, in a fresh folder output_dir/name/time."""
-    place = Path(config.Global.output_dir).expanduser()
-    check_writable(place, "Global.output_dir")
     g = config.Global
+    place = Path(g.output_dir).expanduser()
     parts, built = _parts(config, checkpoint_of(config, place / name))
     # Last, so that a mistake in the config leaves no empty folder behind.
     remove_leftovers(place, depth=3)
@@ -55,6 +54,7 @@ def _parts(config: Config, found: Optional[Checkpoint]) -> tuple[dict[str, Any],
     """The fields of a Job that need no folder, and the tuned model."""
     g = config.Global
     _check_plan(config)
+    check_writable(Path(g.output_dir).expanduser(), "Global.output_dir")
     check_sides(config)
     set_device(g.device)
     task = task_of(config)
@@ -137,6 +137,10 @@ def _loaders(config: Config, task: Task) -> tuple[Loader, Optional[Loader]]:
     if eval_loader:
         said += labels.match_classes(eval_loader.dataset, train_data.classes, "DataLoader.Eval", "DataLoader.Train")
         warn_of_overlap(train_data, eval_loader.dataset)
+    count = len(train_data.classes)
+    if config.Arch.class_num not in (None, count):
+        why = said[0] if said else "remove class_num, or choose the data that fits"
+        raise ConfigError(f"Arch.class_num is {config.Arch.class_num} and DataLoader.Train has {count} classes: {why}")
     for warning in said:
         LOGGER.warning("%s", warning)
     return loader(splits.Train, "train", g.seed, train_data, task), eval_loader

@@ -39,8 +39,7 @@ def compare(config: Path, methods: Sequence[str], seeds: Sequence[int], folder: 
     candidates = variants(choices)
     to_try = candidates if len(candidates) > 1 else []  # of one there is no choice
     results = results or folder
-    for place, what in ((folder, "--folder"), (results, "--results")):
-        files.check_writable(place, what)
+    files.check_writable(results, "--results")
     runs = _Runs(folder, results / "runs.json")
 
     def on_all(row: Row, candidate: dict[str, Any], seed: int) -> Config:
@@ -94,6 +93,7 @@ class _Runs:
                 raise ConfigError("a comparison needs Global.eval_during_train: True")
             self._check_task(plan)
             if not self.record.find(self.identity(plan)):
+                plan.Global.output_dir = str(self.folder)
                 build.check(plan)
         except UserError as error:
             raise type(error)(f"{row.label}: {error}") from None

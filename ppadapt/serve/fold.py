@@ -13,14 +13,12 @@ All else stays as it is: other branches, other networks' blocks, blocks that fur
 from __future__ import annotations
 
 import copy
-import logging
 
 import numpy as np
 import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
-from ..log import LOGGER
 from ..models.anatomy import find, hooked
 from ..models.layers import Attention, Block, Mlp
 from ..models.vit import VisionTransformer
@@ -36,8 +34,8 @@ def for_inference(adaptation: Adaptation) -> tuple[nn.Layer, list[str]]:
         merged = [type(m).__name__ for m in adaptation.methods if type(m).merge is not Method.merge]
         done += [f"merged {' and '.join(merged)}"] if merged else []
     except TuningError as error:  # not all of its methods merge
-        LOGGER.log(logging.INFO if any(m.unmergeable for m in adaptation.methods) else logging.WARNING,
-                   "the methods stay attached: %s", error)
+        if not any(method.unmergeable for method in adaptation.methods):
+            done.append(f"not merged: {error}")
         network = copy.deepcopy(adaptation.network)
     folded = [fold_branch(network, path) for path, _ in adaptation.anatomy.named_blocks(network)]
     blocks = adaptation.anatomy.block_list(network)

@@ -9,6 +9,7 @@ from paddle import nn
 from test_compare import OPS
 
 from ppadapt import build, config, weights
+from ppadapt.data import transforms
 from ppadapt.errors import UserError
 from ppadapt.runs import experiment
 from ppadapt.tuning.frozen import features
@@ -160,3 +161,22 @@ def test_the_head_is_back_in_its_place_when_computing_fails(tmp_path):
     with pytest.raises(ValueError):
         list(job.train_loader)
     assert isinstance(model.adaptation.network.head, nn.Sequential)
+
+
+def test_other_code_computes_other_features(tmp_path, monkeypatch):
+    before = experiment.train(plan(tmp_path))
+    assert len(cached(tmp_path)) == 2
+    real = transforms.NormalizeImage.__call__
+    monkeypatch.setattr(transforms.NormalizeImage, "__call__", lambda self, image, rng=None: real(self, image, rng) * 2)
+    after = experiment.train(plan(tmp_path))
+    assert len(cached(tmp_path)) == 4 and "features of 70 train images: computed" in log_of(after)
+    monkeypatch.undo()
+    assert "features of 70 train images: from" in log_of(experiment.train(plan(tmp_path))) and before
+
+
+def test_without_a_home_features_are_computed_and_not_kept(tmp_path, monkeypatch):
+    monkeypatch.delenv("PPADAPT_CACHE", raising=False)
+    monkeypatch.setattr(Path, "expanduser", lambda self: (_ for _ in ()).throw(RuntimeError("no home")) if str(
+        self).startswith("~") else self)
+    results = experiment.train(plan(tmp_path, Global__feature_cache=None))
+    assert "this user has no home folder" in log_of(results) and results["cached_features"]
