@@ -38,7 +38,8 @@ def network(config: Config, class_num: int) -> tuple[nn.Layer, Optional[weights.
     keep = arch.head == KEEP_HEAD
     if keep and arch.pretrained in (None, False):
         raise ConfigError(f"Arch.head: {KEEP_HEAD} takes the classifier of Arch.pretrained, which is not given")
-    return network_and_report(arch.name, arch.pretrained, class_num if keep else 0, arch.pretrained_key, **arch.options)
+    return network_and_report(arch.name, arch.pretrained, class_num if keep else 0, arch.pretrained_key,
+                              arch.pretrained_antialias, **arch.options)
 
 
 def methods(tuning: Any) -> list:

@@ -50,7 +50,8 @@ class Global:
 @dataclass
 class Arch:
     """The network, ours or PaddleClas's (docs/backbones.md). `pretrained`: a path, or True for the weights that ship
-    with the package or that PaddleClas downloads; `pretrained_key`: where the network is in a file of several.
+    with the package or that PaddleClas downloads; `pretrained_key`: where the network is in a file of several;
+    `pretrained_antialias`: how positions are brought to another grid, by default as the file's library does.
 
     `frozen_dtype`: float32, bfloat16 or float16, what frozen matrices are kept in (`tuning.frozen.store_frozen`).
     Everything else (img_size, pool, drop_path_rate ...) is an option of the network's constructor.
@@ -60,6 +61,7 @@ class Arch:
     name: str
     pretrained: Union[bool, str, None] = None
     pretrained_key: Optional[str] = None
+    pretrained_antialias: Optional[bool] = None
     class_num: Optional[Count] = None
     head: str = "BatchNormLinear"
     frozen_dtype: str = "float32"

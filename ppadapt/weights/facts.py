@@ -26,7 +26,6 @@ NAMED = {(192, 6): ("vit_micro_patch4_32", 3, 4, 32), (192, 12): ("vit_tiny_patc
          (1024, 24): ("vit_large_patch16", 16, 16, 224), (1280, 32): ("vit_huge_patch14", 16, 14, 224)}
 _USUAL = {"mlp_ratio": 4.0, "epsilon": 1e-6, "act": "gelu", "pre_norm": False, "class_token": True, "registers": 0,
           "pool": "cls"}
-_POOLS = {"norm.weight": "cls", "fc_norm.weight": "avg"}
 
 
 @dataclass
@@ -35,7 +34,7 @@ class Facts:
 
     `values`: option -> value. `told`: option -> where that stands, for what is sure. `assumed`: option -> why that
     value, for what is not. `asked`: option -> the choices, for what has to be given. `preprocess`: mean, std and more,
-    `preprocess_from` where they are from.
+    `preprocess_from` where they are from. `antialias`: how its library brings position embeddings to another size.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -44,6 +43,7 @@ class Facts:
     asked: dict[str, str] = field(default_factory=dict)
     preprocess: dict[str, Any] = field(default_factory=dict)
     preprocess_from: str = ""
+    antialias: bool = False
 
     @property
     def pixels_are_sure(self) -> bool:
@@ -71,7 +71,7 @@ class Facts:
         """What a converted file says of its network, as JSON for its metadata."""
         said = {"told": {k: [v, self.told[k]] for k, v in self.sure().items()},
                 "assumed": {k: [self.values[k], why] for k, why in self.assumed.items()}, "asked": self.asked,
-                "preprocess": self.preprocess, "preprocess_from": self.preprocess_from}
+                "preprocess": self.preprocess, "preprocess_from": self.preprocess_from, "antialias": self.antialias}
         return json.dumps(said, sort_keys=True)
 
     def take(self, text: str, path: str) -> None:
@@ -86,6 +86,7 @@ class Facts:
             for option, choices in said["asked"].items():
                 self.ask(option, str(choices))
             self.preprocess, self.preprocess_from = dict(said["preprocess"]), str(said["preprocess_from"])
+            self.antialias = said["antialias"] is True
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise WeightsError(f"{path} is damaged: what it says of its network is not what the converter writes; "
                                "convert it again") from None
@@ -164,6 +165,7 @@ def facts_of(tensors: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]
             facts.values.pop("act")
             facts.assumed.pop("act")
             facts.ask("act", "gelu, or gelu_tanh (SigLIP)")
+    facts.antialias = settings.of_timm or (layout.antialias_registers and "reg_token" in tensors)
     facts.preprocess = dict(settings.preprocess or layout.preprocess)
     facts.preprocess_from = settings.preprocess_name or (f"as most files of {layout.name}" if facts.preprocess else "")
     return facts

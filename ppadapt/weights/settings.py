@@ -24,6 +24,7 @@ class Settings:
     preprocess: dict[str, Any] = field(default_factory=dict)
     name: str = ""
     preprocess_name: str = ""
+    of_timm: bool = False
     path: str = ""
 
 
@@ -109,6 +110,7 @@ def _timm(config: Mapping[str, Any], found: Settings) -> bool:
     """timm's config.json: the name of an architecture, and what its pixels are."""
     pretrained = config.get("pretrained_cfg")
     pretrained = pretrained if isinstance(pretrained, Mapping) else {}
+    found.of_timm = True
     options, refused = by_name(config["architecture"])
     args = config.get("model_args")
     args = args if isinstance(args, Mapping) else {}

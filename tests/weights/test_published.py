@@ -99,3 +99,23 @@ def test_what_is_no_plain_lora_is_refused_by_name(tmp_path, change, says):
     base = load_weights(of_case("transformers_vit")[0])
     with pytest.raises(WeightsError, match=says):
         read_peft(tmp_path / "peft", base)
+
+
+def test_positions_are_resized_as_the_files_library_does():
+    """timm with antialias, transformers without: they differ by more than a tenth of the positions."""
+    paddle = pytest.importorskip("paddle")
+    import ppadapt
+    from ppadapt.weights import resize_pos_embed
+
+    assert paddle
+    options = {"img_size": 8, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2, "mlp_ratio": 2.0}
+    for case, antialias, more in (("transformers_vit", False, {"epsilon": 1e-12}), ("timm_clip_quickgelu", True, {
+            "epsilon": 1e-5, "act": "quick_gelu", "pre_norm": True})):
+        path = of_case(case)[0]
+        source = load_weights(path).tensors["pos_embed"]
+        expected = [resize_pos_embed(source, (2, 2), antialias=way) for way in (antialias, not antialias)]
+        assert relative(*expected) > 0.1
+        for given, wanted in ((None, expected[0]), (not antialias, expected[1])):
+            network = ppadapt.network("vit_base_patch16", pretrained=str(path), pretrained_antialias=given,
+                                      **options, **more)
+            np.testing.assert_array_equal(network.pos_embed.numpy(), wanted)
