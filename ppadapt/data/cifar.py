@@ -161,7 +161,7 @@ def _load(kind: type, path: Path, stamp: tuple[int, int]) -> dict[str, dict[str,
                 arrays[label] = np.concatenate([_labels(part[key], key, classes) for part in parts])
                 if len(arrays[label]) != len(images):
                     raise ValueError(f"{len(images)} images do not fit {len(arrays[label])} labels")
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, OverflowError) as error:
             raise DataError(f"{path}: the {split} batches do not hold {kind.__name__} "
                             f"({type(error).__name__}: {error}). Use the official archive.") from None
         result[split] = arrays
