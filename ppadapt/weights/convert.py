@@ -22,7 +22,7 @@ from .locate import locate
 from .names import by_reason, compact
 from .raw import RawCheckpoint
 from .settings import Settings
-from .widths import check_shapes, dimensions
+from .widths import check_shapes, fits
 
 FACTS = "network"  # of a converted .safetensors' metadata: Facts.to_text
 BLOCK_LAYERS = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
@@ -166,10 +166,10 @@ def _take(done: Converted, layout: Layout, arrays: Mapping[str, np.ndarray], nam
         change = same if rule.change is linear and not torch else rule.change
         try:
             value = change(array)
-            fits = value.ndim in dimensions(target)
+            good = fits(target, value.shape)
         except (ValueError, IndexError):
-            fits = False
-        if not fits:
+            good = False
+        if not good:
             raise WeightsError(f"{done.path}: {name} has shape {list(array.shape)}, which does not fit "
                                f"{target}")
         done.mapped[names[name]] = target

@@ -13,17 +13,19 @@ from .errors import WeightsError
 # the residual stream, H of the MLP.
 _BLOCK = {"norm1": "D", "attn.qkv": "D3", "attn.proj": "DD", "norm2": "D", "mlp.fc1": "DH", "mlp.fc2": "HD"}
 
+_TOKENS = (3,)  # [1, N, C]
 # How many dimensions a tensor of our names has (4 and 5: patches of images and of videos); the others may have any.
 _DIMENSIONS = tuple((re.compile(pattern), dims) for pattern, dims in (
     (r"patch_embed\.proj\.weight", (4, 5)),
     (r"(.*\.)?(qkv|proj|q|kv|fc[12]|head|head_dist|head\.1|(down|up)_proj)\.weight", (2,)),
     (r"(.*\.)?(\w*norm\w*\.weight|gamma|bias|running_(mean|var))", (1,)),
-    (r"pos_embed|cls_token|dist_token|prompts\.\d+", (3,))))
+    (r"pos_embed|cls_token|dist_token|prompts\.\d+", _TOKENS)))
 
 
-def dimensions(name: str) -> Sequence[int]:
-    """How many dimensions a tensor of that name may have."""
-    return next((dims for pattern, dims in _DIMENSIONS if pattern.fullmatch(name)), range(33))
+def fits(name: str, shape: Sequence[int]) -> bool:
+    """Whether a tensor of that name may have that shape, as far as one tensor tells."""
+    dims = next((dims for pattern, dims in _DIMENSIONS if pattern.fullmatch(name)), range(33))
+    return len(shape) in dims and 0 not in shape and (dims != _TOKENS or shape[0] == 1)
 
 
 def check_shapes(tensors: Mapping[str, np.ndarray], path: str) -> None:
