@@ -20,7 +20,8 @@ class Global:
     `save_interval` are in epochs (0: only after the last); `save_interval_steps` and `save_interval_seconds` save
     inside an epoch as well (0: not). `output_dir` gets one fresh folder per run.
     `recompute` keeps only each block's input and runs its forward again in the backward: less memory, more time.
-    `early_stop`: end after so many evaluations without a better score (null: never).
+    `use_visualdl`: curves, and a picture of what is found of each class. `early_stop`: end after so many evaluations
+    without a better score (null: never).
     `cache_features`: where only the head trains on fixed images, compute what it reads once and keep it in
     `feature_cache` ($PPADAPT_CACHE or ~/.cache/ppadapt); auto: where that can be, True: or an error, False: never.
     """

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from ..log import LOGGER
 
@@ -29,6 +29,11 @@ class Curves:
         for name, value in values.items():
             if math.isfinite(value):
                 self._draw(name.replace("_", "/", 1), step, float(value))
+
+    def picture(self, tag: str, step: int, pixels: Any) -> None:
+        """Add a picture, uint8 [H, W, 3]."""
+        if self.writer is not None:
+            self.writer.add_image(tag=tag, img=pixels, step=step)
 
     def replay(self, points: list) -> None:
         """Draw what an earlier part of this run drew, which lies in another folder."""

@@ -11,6 +11,7 @@ from typing import Iterator, Optional
 import numpy as np
 import paddle
 import yaml
+from PIL import Image
 
 from .. import build, files, log
 from .. import config as configs
@@ -26,6 +27,7 @@ from ..serve import service as serving
 from ..tasks import Task
 from ..tuning.frozen.features import HeadOnly
 from ..version import __version__
+from . import pictures
 
 MOST_CLASSES = 100  # of which a table is still read
 
@@ -34,7 +36,8 @@ def train(config: Config, source: Path = Path("run.yaml")) -> dict:
     """Train as the config says. Returns the results, which are also in `results.json` of the run's folder.
 
     The folder is Global.output_dir / <data set>-<config name> / <time>: config.yaml, train.log, vdl/,
-    best_model.safetensors, latest.safetensors, results.json, and in ckpt/ the last two checkpoints.
+    best_model.safetensors, latest.safetensors, results.json, a picture of what was found of each class, and in ckpt/
+    the last two checkpoints.
 
     Raises:
         UserError: for every mistake in the config, its files or its data, and for a loss that is not finite.
@@ -56,6 +59,10 @@ def train(config: Config, source: Path = Path("run.yaml")) -> dict:
             log.LOGGER.info("%s images are %s", what, data.how)
     try:
         results = run_training(job)
+        if config.Global.use_visualdl:
+            for path in pictures.of_classes(results, job.classes, job.folder):
+                job.curves.picture(f"eval/{path.stem}", results["history"][-1]["epoch"],
+                                   np.asarray(Image.open(path).convert("RGB")))
     except KeyboardInterrupt as stop:
         saved = checkpoint.steps(job.folder / checkpoint.FOLDER)
         advice = (f"Go on with -o Global.checkpoints={saved[-1]} (or =auto)" if saved else

@@ -38,6 +38,59 @@ def comparison(rows: list[dict], folder: Path) -> list[Path]:
     return paths
 
 
+def of_classes(results: dict, classes: Sequence[str], folder: Path) -> list[Path]:
+    """What an evaluation found of each class, as a PNG in `folder`, if it tells: `confusion`, else `per_class`."""
+    if results.get("confusion"):
+        path = folder / "confusion.png"
+        confusion(np.array(results["confusion"]), classes, path)
+    elif any(isinstance(value, float) for row in results.get("per_class", ()) for value in row.values()):
+        path = folder / "per_class.png"
+        per_class(results["per_class"], path)
+    else:
+        return []
+    return [path]
+
+
+def confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
+    """Rows are the right classes, columns the answers; colours are shares of a row, numbers are images."""
+    plt, count = _pyplot(), len(classes)
+    side = min(12.0, 2.2 + 0.42 * count)
+    figure, axes = plt.subplots(figsize=(side, side), layout="constrained")
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    if count <= 24:
+        for row, column in zip(*np.nonzero(matrix)):
+            axes.text(column, row, str(matrix[row, column]), ha="center", va="center", fontsize=7,
+                      color="white" if shares[row, column] > 0.5 else "black")
+    _name_classes(axes, classes, both=True)
+    axes.set_xlabel("answer")
+    axes.set_ylabel("class")
+    _save(figure, path)
+
+
+def per_class(rows: list[dict], path: Path) -> None:
+    """The first share that is known of each class, as a bar; a class without one has none."""
+    plt = _pyplot()
+    key = next(name for row in rows for name, value in row.items() if isinstance(value, float))
+    figure, axes = plt.subplots(figsize=(6.4, min(24.0, 0.9 + 0.22 * len(rows))), layout="constrained")
+    axes.barh(range(len(rows)), [row[key] or 0.0 for row in rows], color="#1f5fa8", height=0.7)
+    _name_classes(axes, [f"{row['class']} ({row['images']})" for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 100)
+    axes.set_xlabel(f"{key} (%), images in brackets")
+    axes.grid(axis="x", alpha=0.2, linewidth=0.6)
+    _save(figure, path)
+
+
+def _name_classes(axes, names: Sequence[str], both: bool = False) -> None:
+    if len(names) > 100:
+        return
+    size = 8 if len(names) <= 40 else 4
+    axes.set_yticks(range(len(names)), names, fontsize=size)
+    if both:
+        axes.set_xticks(range(len(names)), names, fontsize=size, rotation=90)
+
+
 def by_parameters(rows: list[dict], path: Path) -> None:
     """What methods are compared by against trained parameters (log axis), error bars, each point named beside it."""
     plt, main = _pyplot(), _task(rows).main
