@@ -1,4 +1,5 @@
 """Runs as a user starts them, of one label and of several: results, pictures, exports, answers, early stops."""
+import copy
 import json
 import runpy
 import sys
@@ -29,7 +30,7 @@ def settings(tmp_path, **changes):
 def digits(tmp_path, **changes):
     """A config of one label per image: 60 training and 40 test images."""
     ops = [{"ResizeImage": {"size": 8}}, *OPS]
-    tree = {**SMALL, "Global": settings(tmp_path), "DataLoader": {
+    tree = {**copy.deepcopy(SMALL), "Global": settings(tmp_path), "DataLoader": {
         "Train": {"dataset": {"name": "Digits", "limit": 60, "transform_ops": ops}, "sampler": {"batch_size": 20}},
         "Eval": {"dataset": {"name": "Digits", "limit": 40, "transform_ops": ops}, "sampler": {"batch_size": 16}}}}
     for key, value in changes.items():
