@@ -51,6 +51,16 @@ class _Memory(logging.Handler):
         self.records.append(record)
 
 
+_least = logging.INFO
+
+
+def only_warnings() -> None:
+    """For the processes beside the first: what all do is said once."""
+    global _least
+    _least = logging.WARNING
+    LOGGER.setLevel(_least)
+
+
 def setup(log_file: Optional[Path] = None, notes: Sequence[str] = ()) -> None:
     """Send log lines to the screen and to `log_file`. Called anew, it replaces what was set up before.
 
@@ -67,7 +77,7 @@ def setup(log_file: Optional[Path] = None, notes: Sequence[str] = ()) -> None:
     for handler in (_ThroughBar(), file):
         handler.setFormatter(_Printable("[%(asctime)s] %(name)s %(levelname)s: %(message)s", "%Y/%m/%d %H:%M:%S"))
         LOGGER.addHandler(handler)
-    LOGGER.setLevel(logging.INFO)
+    LOGGER.setLevel(_least)
     LOGGER.propagate = False
     if log_file:
         for record in said:
@@ -78,7 +88,7 @@ def setup(log_file: Optional[Path] = None, notes: Sequence[str] = ()) -> None:
 
 def wants_bar() -> bool:
     """A bar is for a terminal or a notebook; in a log file it is noise."""
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    return _least == logging.INFO and (sys.stderr.isatty() or "ipykernel" in sys.modules)
 
 
 def say(values: dict, notes: Optional[dict] = None) -> str:

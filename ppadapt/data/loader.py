@@ -158,15 +158,13 @@ class Loader:
         sampler, before = self._sampler, len(self)
         each = each or sampler.world_size == 1
         sampler.least = 2 * sampler.world_size if each else 2
-        if not each:
-            return ""
-        self._least = 2
-        sizes = {len(batch) for batch in sampler}
-        if min(sizes) < 2:
-            raise DataError(f"batch_size {self.batch_size} gives training batches of one image, and BatchNorm has no "
-                            "variance of one: make it at least 2, or use another head (Arch.head: Linear).")
-        return (f"the last batch of an epoch would be of one image, which BatchNorm cannot train on: it joins the one "
-                f"before, of {max(sizes)} images then") if len(self) < before else ""
+        if each:
+            self._least = 2
+            if min(len(batch) for batch in sampler) < 2:
+                raise DataError(f"batch_size {self.batch_size} gives training batches of one image, and BatchNorm has "
+                                "no variance of one: make it at least 2, or use another head (Arch.head: Linear).")
+        return ("the last batch of an epoch would be of one image, which BatchNorm cannot train on: it joins the one "
+                f"before, of {max(len(batch) for batch in sampler)} images then") if len(self) < before else ""
 
     def order(self) -> Iterator[list[int]]:
         """The indices of the images of each batch to come."""
