@@ -146,7 +146,7 @@ def test_every_rank_finds_the_same_and_the_first_alone_writes(two):
 
 
 def test_what_travels_is_the_gradients_of_what_trains(two):
-    """Per step 4 bytes a trained parameter and 8 beside them, for the number of images and a flag; a synchronised BatchNorm adds its sums."""
+    """Per step 4 bytes a trained parameter and 8 beside them; a synchronised BatchNorm adds its sums."""
     width, steps = 24, 2 * 10
     for name in (*CASES, "statistics per process"):
         first = two[0][name]
