@@ -94,7 +94,7 @@ def evaluations(tmp_path_factory):
                 Metric={"Train": [], "Eval": [{"MultiLabelMAP": {}}, {"MultiLabelF1": {}}, {"HammingDistance": {}}]})
     for name, plain, classes in (("one label", one, 10), ("several labels", many, 5)):
         model = build.tuned_model(config.parse(copy.deepcopy(plain)), [str(i) for i in range(classes)])
-        for tensor in model.adaptation.parameters().values():
+        for tensor in model.adaptation.trained_parameters().values():
             tensor.set_value(draw.normal(0, 0.3, tensor.shape).astype("float32"))
         model.save(folder / f"{name}.safetensors", {})
         plain["Global"]["pretrained_model"] = str(folder / f"{name}.safetensors")
