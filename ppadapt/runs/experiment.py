@@ -60,7 +60,7 @@ def train(config: Config, source: Path = Path("run.yaml")) -> dict:
             log.LOGGER.info("%s images are %s", what, data.how)
     try:
         results = run_training(job)
-        if config.Global.use_visualdl:
+        if config.Global.use_visualdl and job.processes.first:
             for path in pictures.of_classes(results, job.classes, job.folder):
                 job.curves.picture(f"eval/{path.stem}", results["history"][-1]["epoch"],
                                    np.asarray(Image.open(path).convert("RGB")))
