@@ -33,6 +33,14 @@ class _ThroughBar(logging.StreamHandler):
             print(f"the log is no longer shown ({error.strerror or error})", file=sys.stderr)
 
 
+class _LogFile(logging.FileHandler):
+    """A file that may become impossible to write: a run ends when it cannot save, not for its log."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        LOGGER.removeHandler(self)
+        print(f"{self.baseFilename} can no longer be written ({sys.exc_info()[1]})", file=sys.stderr)
+
+
 def printable_lines(text: str) -> str:
     """Several lines as they may reach a terminal: what steers one is escaped, and what its encoding cannot say."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
@@ -73,7 +81,7 @@ def setup(log_file: Optional[Path] = None, notes: Sequence[str] = ()) -> None:
         LOGGER.removeHandler(handler)
         handler.close()
     # What UTF-8 cannot say is part of a file's name, and no reason to lose the line.
-    file = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace") if log_file else _Memory()
+    file = _LogFile(log_file, encoding="utf-8", errors="backslashreplace") if log_file else _Memory()
     for handler in (_ThroughBar(), file):
         handler.setFormatter(_Printable("[%(asctime)s] %(name)s %(levelname)s: %(message)s", "%Y/%m/%d %H:%M:%S"))
         LOGGER.addHandler(handler)

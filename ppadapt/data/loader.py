@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -186,9 +187,11 @@ class Loader:
                 message = batch[0].numpy().tobytes().decode().strip("\0")
                 if message:
                     raise DataError(message)
+                self._count_skipped(len(indices))
                 log.warning("Batch %d has no readable image and is left out.", n)
                 continue
             labels, images, *plan = batch
+            self._count_skipped(len(indices) - len(labels))
             if len(labels) < self._least:
                 log.warning("Batch %d has one readable image, which BatchNorm cannot train on, and is left out.", n)
                 continue
@@ -200,6 +203,10 @@ class Loader:
                 for mix in self.batch_transforms:
                     images, labels = mix(images, labels, rng)
             yield images, labels
+
+    def _count_skipped(self, count: int) -> None:
+        if self.num_workers:  # which count in a copy of the data set, their own
+            self.dataset.skipped += count
 
     def _plan(self, indices: list[int]) -> list[np.ndarray]:
         return [self.collate(self.dataset.labels[indices]), *self._batched.plan(indices)]
@@ -216,6 +223,10 @@ class Loader:
     def _check_shared_memory(self) -> None:
         """Fall back to pipes where /dev/shm cannot hold what the workers put there (AI Studio: 64 MB)."""
         self._checked = True
+        if self.num_workers and not _can_start_workers():
+            log.warning("This system gives workers no locks (%s cannot be written): images are read by this process.",
+                        SHM)
+            self.num_workers = 0
         if not self.num_workers or not self.use_shared_memory:
             return
         size = self._bytes_per_image()
@@ -227,6 +238,14 @@ class Loader:
             log.warning("%s has %.0f MB free and the %d workers need %.0f MB: they send batches without "
                         "shared memory, which is slower. Fewer workers or a smaller batch would fit.",
                         SHM, free / 1e6, self.num_workers, need / 1e6)
+
+
+def _can_start_workers() -> bool:
+    try:
+        multiprocessing.Lock()
+    except OSError:
+        return False
+    return True
 
 
 def _choose(dataset: Dataset, transform_by: str) -> tuple[BatchedTransform | None, str]:

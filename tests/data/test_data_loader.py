@@ -238,3 +238,14 @@ def test_wrong_batch_transforms(ops, message):
 def test_wrong_loader_options(options, message):
     with pytest.raises(DataError, match=message):
         build_loader(digits(), **options)
+
+
+def test_without_locks_for_workers_this_process_reads(broken_folder, caplog, monkeypatch):
+    def no_lock():
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("multiprocessing.Lock", no_lock)
+    data = DATASETS["ImageFolder"]("train", root=broken_folder, on_error="skip")
+    loader = build_loader(data, 2, num_workers=2)
+    assert sum(len(labels) for _, labels in loader) == len(data) - data.skipped and data.skipped
+    assert "images are read by this process" in caplog.text
