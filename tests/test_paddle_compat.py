@@ -37,6 +37,17 @@ def test_hooks_are_those_of_the_layer_and_can_be_taken_off():
     np.testing.assert_allclose(layer(x), layer.weight.numpy().sum(axis=0, keepdims=True), rtol=1e-6)
 
 
+def test_a_hook_that_is_added_while_the_layer_is_called_waits_for_the_next_call():
+    layer, calls = nn.Identity(), []
+    for when, after in (("before", False), ("after", True)):
+        paddle_compat.add_hook(layer, lambda *_, when=when, after=after: paddle_compat.add_hook(
+            layer, lambda *_: calls.append(when), after), after)
+    layer(paddle.ones([1]))
+    assert not calls
+    layer(paddle.ones([1]))
+    assert calls == ["before", "after"]
+
+
 def test_a_layernorm_says_its_shape_and_epsilon():
     layer = nn.LayerNorm([3, 2], epsilon=0.25)
     assert list(paddle_compat.normalized_shape(layer)) == [3, 2]
@@ -132,7 +143,7 @@ def test_casting_rounds_to_the_nearest(dtype):
     tensor = paddle_compat.cast(paddle.to_tensor(EDGES, dtype="float32"), dtype)
     assert paddle_compat.name_of(tensor.dtype) == dtype
     np.testing.assert_array_equal(tensor.astype("float32").numpy(), np.float32(ROUNDED[dtype]))
-    assert np.isnan(float(paddle_compat.cast(paddle.to_tensor(np.nan, dtype="float32"), dtype).astype("float32")))
+    assert np.isnan(float(paddle_compat.cast(paddle.to_tensor([np.nan]), dtype).astype("float32")))
 
 
 @pytest.mark.parametrize("dtype", ROUNDED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import multiprocessing
 import os
 from pathlib import Path
 from typing import ClassVar
@@ -39,7 +40,6 @@ class Dataset:
         classes: the class names, in the order of the labels.
         labels: all targets, known without decoding an image: int64 [N], or a row per image (float32 [N, C]).
         implied: whether classes are known by the labels that occur alone, each called by its number.
-        skipped: how many broken images were left out so far; a loader adds those of its workers.
         images: all decoded images, uint8 [N, H, W, 3], where the data set is one array; else None.
 
     Raises:
@@ -67,7 +67,8 @@ class Dataset:
         self.seed, self.epoch = int(seed), 0
         self.on_error = on_error
         self.limit = limit
-        self.skipped = 0
+        # Shared with worker processes, which inherit it when they are forked.
+        self._skipped = multiprocessing.Value("q", 0)
 
     def image(self, i: int) -> np.ndarray:
         """The decoded image before transforms, uint8 [H, W, 3] RGB."""
@@ -113,6 +114,11 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def skipped(self) -> int:
+        """How many broken images were left out so far, by all workers together."""
+        return self._skipped.value
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the random transforms draw for."""
         self.epoch = int(epoch)
@@ -129,7 +135,8 @@ class Dataset:
         except BrokenImageError as error:
             if self.on_error == "raise":
                 raise BrokenImageError(f"{error} Replace or remove it, or set on_error: skip.") from None
-            self.skipped += 1
+            with self._skipped.get_lock():
+                self._skipped.value += 1
             log.warning("Skipped: %s", error)
             return None
         try:

@@ -11,8 +11,6 @@ import threading
 from contextlib import contextmanager
 from typing import Any, Iterable, Iterator, Optional
 
-from .processes import ALONE, Processes
-
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -25,30 +23,11 @@ class Stopped(KeyboardInterrupt):
 
 
 class Stopping:
-    """Whether a signal has come since training began.
+    """Whether a signal has come since training began."""
 
-    Several processes stop after the same step, which one that was asked tells the others with its gradients.
-    """
-
-    def __init__(self, processes: Processes = ALONE) -> None:
+    def __init__(self) -> None:
         self.asked: Optional[int] = None
         self._process = os.getpid()
-        self._agreed = processes.count == 1
-
-    @property
-    def wanted(self) -> bool:
-        """Whether this process was asked."""
-        return self.asked is not None
-
-    @property
-    def now(self) -> bool:
-        """Whether to stop here."""
-        return self.asked is not None and self._agreed
-
-    def agree(self, wanted: bool) -> None:
-        """Hear whether any process was asked before the step that they have just made together."""
-        if wanted:
-            self._agreed, self.asked = True, signal.SIGTERM if self.asked is None else self.asked
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -81,6 +60,6 @@ class Stopping:
             yield item
 
     def check(self) -> None:
-        """Raises Stopped when a signal has come, and all processes know."""
-        if self.now:
+        """Raises Stopped when a signal has come."""
+        if self.asked is not None:
             raise Stopped(self.asked)

@@ -45,7 +45,8 @@ def attach(network: nn.Layer, *methods: Method, anatomy: Anatomy | None = None, 
         raise TuningError("attach needs at least one tuning method")
     if slots_of(network) is not None:
         raise TuningError(f"{type(network).__name__} has methods attached already: take them off first, with detach() "
-                          "of the adaptation that attach returned. Methods that work together are given to one attach")
+                          "of the adaptation that attach returned, or of the bank. Methods that work together are "
+                          "given to one attach")
     anatomy = anatomy_of(network) if anatomy is None else anatomy
     _check_fit(network, methods, anatomy)
     before, put = Before(network), []

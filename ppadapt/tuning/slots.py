@@ -38,7 +38,7 @@ from paddle import nn
 
 from ..errors import UserError
 from ..models.anatomy import find
-from ..paddle_compat import hooks_of
+from ..paddle_compat import add_hook, hooks_of
 
 SLOTS = "ppadapt_slots"  # the attribute of a network that has any
 
@@ -287,11 +287,11 @@ class _Slot:
 
     def hook_input(self, layer: nn.Layer) -> None:
         if self.enter not in hooks_of(layer)[0].values():
-            layer.register_forward_pre_hook(self.enter)
+            add_hook(layer, self.enter, after=False)
 
     def hook_output(self, layer: nn.Layer) -> None:
         if self.leave not in hooks_of(layer)[1].values():
-            layer.register_forward_post_hook(self.leave)
+            add_hook(layer, self.leave, after=True)
 
     def unhook(self, layer: nn.Layer) -> None:
         # Paddle keeps the handle that removes a hook as a weak reference, which a deep copy does not follow.

@@ -17,7 +17,6 @@ from paddle import ParamAttr, nn
 from paddle.nn import functional as F
 
 from ...models.anatomy import Anatomy
-from ...ranges import Below1, Width
 from ..method import Added, Method, TuningError, choose_blocks
 from ..slots import Beside
 
@@ -42,8 +41,8 @@ class AdaptFormer(Method):
 
     unmergeable = "its branch has a ReLU between two matrices, and no Linear of the network computes that"
 
-    def __init__(self, bottleneck: Width = 64, option: str = "parallel", scale: Union[float, str] = 0.1,
-                 layernorm: str = "none", dropout: Below1 = 0.1, blocks: Union[str, list] = "all"):
+    def __init__(self, bottleneck: int = 64, option: str = "parallel", scale: Union[float, str] = 0.1,
+                 layernorm: str = "none", dropout: float = 0.1, blocks: Union[str, list] = "all"):
         for name, value, allowed in (("option", option, OPTIONS), ("layernorm", layernorm, LAYERNORMS)):
             if value not in allowed:
                 raise TuningError(f"AdaptFormer {name} {value!r} is unknown. Choose from: {', '.join(allowed)}")
@@ -67,6 +66,8 @@ class AdaptFormer(Method):
 
 class AdaptMLP(nn.Layer):
     """The branch s * up(dropout(relu(down(x)))): [N, L, D] -> [N, L, D], zero before the first step."""
+
+    stacks = True
 
     def __init__(self, dim: int, bottleneck: int, scale: Union[float, str], layernorm: str, dropout: float,
                  sequential: bool):

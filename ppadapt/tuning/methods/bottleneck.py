@@ -7,6 +7,7 @@ from paddle.nn import functional as F
 from ...models.layers import DropPath
 from ...paddle_compat import truncated_normal
 from ..method import TuningError
+from ..per_sample import over_rows
 
 UNMERGEABLE = "its adapter has a GELU between two matrices, and no Linear of the network computes that"
 
@@ -20,6 +21,8 @@ class Bottleneck(nn.Layer):
         layernorm: a LayerNorm in front. channel_scale: s is one trained value a channel, from 1; else 1.
         drop_path: rate at which training drops the adapter for a whole sample.
     """
+
+    stacks = True
 
     def __init__(self, dim: int, bottleneck: int, weights: nn.initializer.Initializer, layernorm: bool = False,
                  channel_scale: bool = False, drop_path: float = 0.0):
@@ -38,7 +41,7 @@ class Bottleneck(nn.Layer):
         if self.layernorm:
             x = self.norm(x)
         x = self.drop_path(self.up_proj(F.gelu(self.down_proj(x))))
-        return x * self.scale.astype(x.dtype) if self.channel_scale else x
+        return x * over_rows(self.scale, x) if self.channel_scale else x
 
 
 def houlsby_normal() -> nn.initializer.Initializer:

@@ -17,8 +17,8 @@ from paddle import ParamAttr, nn
 from paddle.nn import functional as F
 
 from ...models.anatomy import Anatomy
-from ...ranges import Below1, Width
 from ..method import Added, Method, TuningError, choose_blocks
+from ..per_sample import linear
 from ..slots import After
 
 CONVS = ("identity", "xavier")
@@ -40,7 +40,7 @@ class Convpass(Method):
 
     unmergeable = "its bypass has non-linearities and mixes neighbouring tokens, which no Linear of the network does"
 
-    def __init__(self, bottleneck: Width = 8, scale: float = 1.0, conv: str = "identity", dropout: Below1 = 0.1,
+    def __init__(self, bottleneck: int = 8, scale: float = 1.0, conv: str = "identity", dropout: float = 0.1,
                  blocks: Union[str, list] = "all"):
         if bottleneck < 1:
             raise TuningError(f"Convpass bottleneck {bottleneck} is not allowed: give a width of at least 1")
@@ -65,6 +65,8 @@ class Bypass(nn.Layer):
 
     The last frames x rows x columns of the L tokens are patches; a video's frames are images to the convolution.
     """
+
+    stacks = True
 
     def __init__(self, dim: int, bottleneck: int, grid: tuple[int, int, int], scale: float, conv: str, dropout: float):
         super().__init__()
@@ -92,9 +94,14 @@ class Bypass(nn.Layer):
         patches = self.conv(patches).transpose([0, 2, 3, 1]).flatten(1, 2).reshape([-1, tokens - others, width])
         if others:  # Paddle 2.6 multiplies no empty tensors
             # A 3 x 3 kernel on one pixel with a border of zeros is its centre.
-            alone = F.linear(x[:, :others], self.conv.weight[:, :, 1, 1].t(), self.conv.bias)
+            alone = linear(x[:, :others], _centre(self.conv.weight), self.conv.bias)
             patches = paddle.concat([alone.astype(patches.dtype), patches], axis=1)
         return self.up_proj(self.dropout(_quick_gelu(patches))) * self.scale
+
+
+def _centre(kernels: paddle.Tensor) -> paddle.Tensor:
+    """The matrix [I, O] in the middle of kernels [O, I, 3, 3]; [n, I, O] of one's own for each of n samples."""
+    return kernels[:, :, 1, 1].t() if kernels.ndim == 4 else kernels[:, :, :, 1, 1].transpose([0, 2, 1])
 
 
 def _quick_gelu(x):

@@ -17,9 +17,9 @@ import paddle
 from paddle import ParamAttr, nn
 
 from ...models.anatomy import Anatomy, find
-from ...ranges import Below1, Width
 from ..folding import bias_of, fold_into, values
 from ..method import Added, BlockAt, Method, TuningError, choose_blocks
+from ..per_sample import over_rows
 from ..slots import Before
 
 
@@ -40,8 +40,8 @@ class RepAdapter(Method):
 
     changes_inputs = True
 
-    def __init__(self, bottleneck: Width = 8, groups: int = 2, scale: float = 1.0, mlp: bool = True,
-                 dropout: Below1 = 0.1, blocks: Union[str, list] = "all"):
+    def __init__(self, bottleneck: int = 8, groups: int = 2, scale: float = 1.0, mlp: bool = True, dropout: float = 0.1,
+                 blocks: Union[str, list] = "all"):
         if bottleneck < 1 or groups < 1 or bottleneck % groups:
             raise TuningError(f"RepAdapter bottleneck {bottleneck} with groups {groups} is not allowed: both are at "
                               "least 1, and groups divides the bottleneck")
@@ -80,6 +80,8 @@ class RepAdapter(Method):
 class LinearBottleneck(nn.Layer):
     """f(x) = x + s * (U (A x + a) + b): [..., D] -> [..., D], the identity before the first step."""
 
+    stacks = True
+
     def __init__(self, dim: int, bottleneck: int, groups: int, scale: float, dropout: float):
         super().__init__()
         self.groups, self.scale = groups, scale
@@ -93,9 +95,9 @@ class LinearBottleneck(nn.Layer):
     def forward(self, x):
         hidden = self.dropout(self.down_proj(x))
         parts = [paddle.matmul(part, weight.astype(part.dtype)) for part, weight in
-                 zip(paddle.split(hidden, self.groups, axis=-1), paddle.unbind(self.up_weight))]
+                 zip(paddle.split(hidden, self.groups, axis=-1), paddle.unbind(self.up_weight, axis=-3))]
         up = paddle.concat(parts, axis=-1)
-        return x + (up + self.up_bias.astype(up.dtype)) * self.scale
+        return x + (up + over_rows(self.up_bias, up)) * self.scale
 
     def dense_up(self) -> np.ndarray:
         """U as one matrix [bottleneck, D], in float64."""

@@ -20,6 +20,7 @@ from ...models.anatomy import Anatomy, find
 from ..folding import bias_of, fold_into, values
 from ..frozen.layers import quick_on_cpu, wants_gradient
 from ..method import Added, Method, TuningError
+from ..per_sample import over_rows
 from ..slots import After
 
 
@@ -76,8 +77,15 @@ class ScaleShift(nn.Layer):
         self.scale = self.create_parameter([channels], default_initializer=nn.initializer.Normal(1.0, 0.02))
         self.shift = self.create_parameter([channels], default_initializer=nn.initializer.Normal(0.0, 0.02))
 
+    @property
+    def stacks(self) -> bool:
+        """Whether scale and shift may be [n, 1, C], a pair for each sample."""
+        return len(self.shape) == 1
+
     def forward(self, x):
         pair = self.scale, self.shift
+        if self.scale.ndim == 3:
+            return x * over_rows(self.scale, x) + over_rows(self.shift, x)
         if len(self.shape) == 1 and wants_gradient(x, *pair) and quick_on_cpu(x, *pair):
             return _ScaleShift.apply(x, *pair)
         return (x * self.scale.reshape(self.shape).astype(x.dtype)

@@ -14,7 +14,6 @@ import paddle
 from paddle import nn
 
 from ...models.anatomy import Anatomy
-from ...ranges import Width
 from ..method import Added, Method, TuningError, choose_blocks
 from ..slots import Tokens
 
@@ -34,7 +33,7 @@ class VPT(Method):
     keeps_output = False  # random tokens take part in the attention from the start
     unmergeable = "its prompts are tokens of their own, and no weight of the network stands for them"
 
-    def __init__(self, num_prompts: Width = 10, deep: bool = True, blocks: Union[str, list] = "all"):
+    def __init__(self, num_prompts: int = 10, deep: bool = True, blocks: Union[str, list] = "all"):
         if num_prompts < 1:
             raise TuningError(f"VPT num_prompts {num_prompts} is not allowed: give at least 1")
         if not deep and blocks != "all":
@@ -58,6 +57,8 @@ class VPT(Method):
 class Prompt(nn.Layer):
     """Trained tokens [1, n, D] for every sample: [N, L, D] -> [N, n, D]."""
 
+    stacks = True
+
     def __init__(self, tokens: paddle.Tensor):
         super().__init__()
         self.tokens = tokens
@@ -65,8 +66,9 @@ class Prompt(nn.Layer):
     @property
     def count(self) -> int:
         """n."""
-        return self.tokens.shape[1]
+        return self.tokens.shape[-2]
 
     def forward(self, x):
         # Added to zeros rather than expanded: an exported network does not know the batch size here.
-        return self.tokens.astype(x.dtype) + paddle.zeros_like(x[:, :1])
+        tokens = self.tokens if self.tokens.ndim == 3 else self.tokens.squeeze(1)  # [N, n, D]: a sample's own
+        return tokens.astype(x.dtype) + paddle.zeros_like(x[:, :1])
