@@ -36,7 +36,8 @@ def prepare() -> None:
         if _wanted("MKL") and _is_amd():
             _set("MKL_DEBUG_CPU_TYPE", "5")
         if _wanted("THREADS") and "OMP_NUM_THREADS" not in os.environ:
-            _set("MKL_NUM_THREADS", str(cores()))
+            together = os.environ.get("PADDLE_LOCAL_SIZE", "")  # processes of paddle.distributed.launch on this machine
+            _set("MKL_NUM_THREADS", str(max(1, cores() // max(1, int(together) if together.isdigit() else 1))))
         if _wanted("STRIDE") and not os.path.exists("/dev/nvidiactl"):
             _set("FLAGS_use_stride_kernel", "0")
     libc = _glibc()

@@ -33,6 +33,14 @@ class _ThroughBar(logging.StreamHandler):
             print(f"the log is no longer shown ({error.strerror or error})", file=sys.stderr)
 
 
+class _LogFile(logging.FileHandler):
+    """A file that may become impossible to write: a run ends when it cannot save, not for its log."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        LOGGER.removeHandler(self)
+        print(f"{self.baseFilename} can no longer be written ({sys.exc_info()[1]})", file=sys.stderr)
+
+
 def printable_lines(text: str) -> str:
     """Several lines as they may reach a terminal: what steers one is escaped, and what its encoding cannot say."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
@@ -51,6 +59,16 @@ class _Memory(logging.Handler):
         self.records.append(record)
 
 
+_least = logging.INFO
+
+
+def only_warnings() -> None:
+    """For the processes beside the first: what all do is said once."""
+    global _least
+    _least = logging.WARNING
+    LOGGER.setLevel(_least)
+
+
 def setup(log_file: Optional[Path] = None, notes: Sequence[str] = ()) -> None:
     """Send log lines to the screen and to `log_file`. Called anew, it replaces what was set up before.
 
@@ -63,11 +81,11 @@ def setup(log_file: Optional[Path] = None, notes: Sequence[str] = ()) -> None:
         LOGGER.removeHandler(handler)
         handler.close()
     # What UTF-8 cannot say is part of a file's name, and no reason to lose the line.
-    file = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace") if log_file else _Memory()
+    file = _LogFile(log_file, encoding="utf-8", errors="backslashreplace") if log_file else _Memory()
     for handler in (_ThroughBar(), file):
         handler.setFormatter(_Printable("[%(asctime)s] %(name)s %(levelname)s: %(message)s", "%Y/%m/%d %H:%M:%S"))
         LOGGER.addHandler(handler)
-    LOGGER.setLevel(logging.INFO)
+    LOGGER.setLevel(_least)
     LOGGER.propagate = False
     if log_file:
         for record in said:
@@ -78,7 +96,7 @@ def setup(log_file: Optional[Path] = None, notes: Sequence[str] = ()) -> None:
 
 def wants_bar() -> bool:
     """A bar is for a terminal or a notebook; in a log file it is noise."""
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    return _least == logging.INFO and (sys.stderr.isatty() or "ipykernel" in sys.modules)
 
 
 def say(values: dict, notes: Optional[dict] = None) -> str:

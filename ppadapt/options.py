@@ -62,25 +62,36 @@ def options_of(make: Callable, hidden: Sequence[str] = ()) -> list[str]:
 
 
 def section(cls: type, tree: Any, where: str, source: str) -> Any:
-    """A dataclass from plain data. Raises ConfigError."""
+    """A dataclass from plain data. Raises ConfigError, which names all that is wrong."""
+    wrong: list[str] = []
+    made = _section(cls, tree, where, wrong)
+    if wrong:
+        raise ConfigError(f"{source}: {' '.join(wrong) if len(wrong) == 1 else '; '.join(wrong)}")
+    return made
+
+
+def _section(cls: type, tree: Any, where: str, wrong: list[str]) -> Any:
     fields = {f.name: f for f in dataclasses.fields(cls)}
     if not isinstance(tree, Mapping):
-        raise ConfigError(f"{source}: {where or 'the file'} is {brief(tree)}: it must hold {', '.join(fields)}")
-    hints = typing.get_type_hints(cls, include_extras=True)
-    values = {}
+        wrong.append(f"{where or 'the file'} is {brief(tree)}: it must hold {', '.join(fields)}")
+        return None
+    hints, values = typing.get_type_hints(cls, include_extras=True), {}
     for key, value in tree.items():
         path = f"{where}.{key}" if where else str(key)
         if key not in fields:
-            raise ConfigError(f"{source}: " + choose("key" if where else "section", path,
-                              (f"{where}.{name}" if where else name for name in fields if name != "options")))
-        if dataclasses.is_dataclass(hints[key]):
-            values[key] = section(hints[key], {} if value is None else value, path, source)
+            wrong.append(choose("key" if where else "section", path,
+                                (f"{where}.{name}" if where else name for name in fields if name != "options")))
+        elif dataclasses.is_dataclass(hints[key]):
+            values[key] = _section(hints[key], {} if value is None else value, path, wrong)
         else:
-            values[key] = typed(value, hints[key], f"{source}: {path}")
+            try:
+                values[key] = typed(value, hints[key], path)
+            except ConfigError as error:
+                wrong.append(str(error))
     for f in fields.values():
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and f.name not in values:
-            raise ConfigError(f"{source}: {where + '.' if where else ''}{f.name} is missing")
-    return cls(**values)
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and f.name not in tree:
+            wrong.append(f"{where + '.' if where else ''}{f.name} is missing")
+    return None if wrong else cls(**values)
 
 
 def typed(value: Any, hint: Any, where: str) -> Any:

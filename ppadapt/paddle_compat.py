@@ -167,7 +167,7 @@ def _cuts_digits_off(tensor: paddle.Tensor, dtype: Union[str, paddle.dtype]) -> 
 
 @functools.cache
 def _cpu_cuts_digits_off(dtype: str) -> bool:
-    almost_two = paddle.to_tensor([2 - 2.0 ** -20], place=paddle.CPUPlace())
+    almost_two = paddle.to_tensor(2 - 2.0 ** -20, dtype="float32", place=paddle.CPUPlace())
     return float(almost_two.astype(dtype).astype("float32")) != 2
 
 
@@ -176,7 +176,7 @@ def _round(array: np.ndarray, dtype: Union[str, paddle.dtype]) -> np.ndarray:
     if name_of(dtype) == "float16":
         with np.errstate(over="ignore"):
             return array.astype(np.float16).astype(np.float32)
-    bits = np.ascontiguousarray(array).view(np.uint32)
+    bits = np.asarray(array, order="C").view(np.uint32)
     rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)) & np.uint32(0xFFFF0000)
     return np.where(np.isnan(array), array, rounded.view(np.float32))
 

@@ -34,5 +34,7 @@ Amount = Annotated[float, Range(0)]
 Positive = Annotated[float, Range(0, above=True)]
 Rate = Annotated[float, Range(0, 1000)]  # of learning
 Share = Annotated[float, Range(0, 1)]
+Below1 = Annotated[float, Range(0, 1, below=True)]
+Width = Annotated[int, Range(1, 10_000)]  # of what is added to a network: beyond, memory ends before training begins
 # Every epoch seeds Paddle, which takes 64 bits, with 1,000,003 seed + epoch.
 Seed = Annotated[int, Range(0, 2 ** 43 - 1)]

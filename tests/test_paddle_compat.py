@@ -143,7 +143,7 @@ def test_casting_rounds_to_the_nearest(dtype):
     tensor = paddle_compat.cast(paddle.to_tensor(EDGES, dtype="float32"), dtype)
     assert paddle_compat.name_of(tensor.dtype) == dtype
     np.testing.assert_array_equal(tensor.astype("float32").numpy(), np.float32(ROUNDED[dtype]))
-    assert np.isnan(float(paddle_compat.cast(paddle.to_tensor([np.nan]), dtype).astype("float32")))
+    assert np.isnan(float(paddle_compat.cast(paddle.to_tensor(np.nan, dtype="float32"), dtype).astype("float32")))
 
 
 @pytest.mark.parametrize("dtype", ROUNDED)

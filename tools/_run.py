@@ -50,13 +50,21 @@ def serving_options(args: argparse.Namespace) -> dict:
             "backend": args.backend, "precision": args.precision, "exported": args.exported}
 
 
-def run(main: Callable[[], None]) -> None:
-    """Call a tool. A user's mistake ends in one line and exit code 1; Ctrl-C in exit code 130."""
+def run(main: Callable[[], None], shared: bool = False) -> None:
+    """Call a tool. A user's mistake ends in one line and exit code 1; Ctrl-C in exit code 130.
+
+    Args:
+        shared: whether processes that paddle.distributed.launch starts together share the tool's work.
+    """
     from ppadapt.errors import UserError, printable
 
     _speak_utf8()
     try:
         os.getcwd()
+        together = os.environ.get("PADDLE_TRAINERS_NUM", "1")
+        if not shared and together != "1":
+            raise UserError(f"paddle.distributed.launch started {together} processes, and each would do all of this "
+                            "tool's work: start it with python alone. tools/train.py and tools/eval.py share theirs")
         main()
         sys.stdout.flush()
     except UserError as error:

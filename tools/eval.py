@@ -18,4 +18,4 @@ def main():
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, shared=True)

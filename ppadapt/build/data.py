@@ -5,6 +5,7 @@ from typing import Mapping, Optional
 
 from ..config import Side
 from ..data import DATASETS, Dataset, Loader, build_loader, holdout
+from ..engine.processes import ALONE, Processes
 from ..errors import ConfigError, choose
 from ..options import construct
 from ..tasks import SingleLabel, Task
@@ -35,11 +36,13 @@ def dataset(side: Side, kind: str, seed: int) -> Dataset:
     return data
 
 
-def loader(side: Side, kind: str, seed: int, data: Optional[Dataset] = None, task: Optional[Task] = None) -> Loader:
+def loader(side: Side, kind: str, seed: int, data: Optional[Dataset] = None, task: Optional[Task] = None,
+           processes: Processes = ALONE) -> Loader:
     """Batches of a data set; training data is shuffled unless the sampler says otherwise.
 
     Args:
         task: says how targets are collated; SingleLabel when absent.
+        processes: those that share the data; batch_size is that of each.
 
     Raises:
         UserError: also for data that the task does not fit, and for an evaluation that would not be one.
@@ -58,7 +61,8 @@ def loader(side: Side, kind: str, seed: int, data: Optional[Dataset] = None, tas
     return build_loader(data, sampler.batch_size, kind == "train" if sampler.shuffle is None else sampler.shuffle,
                         sampler.drop_last, side.loader.num_workers, side.loader.use_shared_memory,
                         side.dataset.get("batch_transform_ops"), seed, transform_by=side.loader.transform_by,
-                        collate=task.collate, groups=task.groups(data.labels) if balanced else None)
+                        collate=task.collate, groups=task.groups(data.labels) if balanced else None,
+                        rank=processes.rank, world_size=processes.count, even=kind == "train")
 
 
 def _check_evaluation(side: Side, data: Dataset, where: str) -> None:

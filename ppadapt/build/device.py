@@ -4,6 +4,7 @@ from __future__ import annotations
 import paddle
 
 from ..config import Config
+from ..engine import processes
 from ..engine.amp import Precision
 from ..errors import ConfigError, choose
 from ..tuning.frozen.onednn.support import bfloat16_obstacle
@@ -12,6 +13,10 @@ from ..tuning.frozen.onednn.support import bfloat16_obstacle
 def set_device(device: str) -> str:
     """Choose the device: auto, cpu, gpu, gpu:N. Raises ConfigError when this Paddle or machine has none."""
     gpu = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
+    count = processes.started()
+    if count > 1 and device.startswith("gpu:"):
+        raise ConfigError(f"Global.device is {device} for all {count} processes: set it to gpu, and choose the devices "
+                          "with --devices of paddle.distributed.launch")
     if device == "auto":
         device = "gpu" if gpu else "cpu"
     if device.partition(":")[0] not in ("cpu", "gpu"):

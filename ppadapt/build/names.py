@@ -8,6 +8,7 @@ from ..engine.optim import optimizer_options
 from ..engine.schedules import schedule_options
 from ..networks import network_options
 from ..options import options_of
+from ..tasks import TASKS
 
 # What every data set takes beside its own options.
 _DATASET_OPTIONS = ("transform_ops", "batch_transform_ops", "holdout", "split")
@@ -23,6 +24,8 @@ def options_for(path: str, given: Mapping[str, Any]) -> Optional[Collection[str]
         return schedule_options(name, given)
     if path in ("Optimizer", "Arch"):
         return {"Optimizer": optimizer_options, "Arch": network_options}[path](name)
+    if path == "Task" and name in TASKS:
+        return options_of(TASKS[name])
     if path.startswith("DataLoader.") and path.endswith(".dataset") and name in DATASETS:
         return (*options_of(DATASETS[name], ("transform", "seed")), *_DATASET_OPTIONS)
     return None

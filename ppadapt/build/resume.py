@@ -68,11 +68,16 @@ def cut_off(config: Config, runs: Path) -> Optional[Path]:
     return None
 
 
-def identity_of(config: Config, train_data: Any, eval_data: Any) -> dict[str, Any]:
-    """What a checkpoint says of its run, for `check_same`: the config, and what the data is by its labels."""
+def identity_of(config: Config, train_data: Any, eval_data: Any, processes: int = 1) -> dict[str, Any]:
+    """What a checkpoint says of its run, for `check_same`: the config, and what the data is by its labels.
+
+    Of several processes it says the batch size of all together, with which any number of them goes on.
+    """
     data = {side: {"images": len(data), "labels": _labels(data)}
             for side, data in (("Train", train_data), ("Eval", eval_data)) if data is not None}
-    return {"config": _plain(config), "data": data}
+    plain = _plain(config)
+    plain["DataLoader"]["Train"]["sampler"]["batch_size"] *= processes
+    return {"config": plain, "data": data}
 
 
 def check_same(found: checkpoint.Checkpoint, identity: Mapping[str, Any], allow_changes: bool) -> None:

@@ -9,15 +9,17 @@ from typing import Any, Mapping, Optional
 from ..config import Config, Sampler
 from ..data import Loader, labels
 from ..data.overlap import warn_of_overlap
+from ..engine import processes
 from ..engine.amp import Precision
 from ..engine.checkpoint import Checkpoint
 from ..engine.curves import Curves
 from ..engine.loop import Job
 from ..engine.optim import EMA, build_optimizer
+from ..engine.processes import Processes
 from ..engine.schedules import Schedule
 from ..errors import ConfigError, choose
 from ..files import check_writable, remove_leftovers
-from ..log import LOGGER, setup
+from ..log import LOGGER, only_warnings, setup
 from ..models.heads import BatchNorm
 from ..options import check_options
 from ..tasks import Task
@@ -38,10 +40,13 @@ def job(config: Config, name: str = "run") -> tuple[Job, TunedModel]:
     place = Path(g.output_dir).expanduser()
     parts, built = _parts(config, checkpoint_of(config, place / name))
     # Last, so that a mistake in the config leaves no empty folder behind.
-    remove_leftovers(place, depth=3)
-    folder = _fresh_folder(place / name)
-    setup(folder / "train.log")
-    curves = Curves(folder / "vdl" if g.use_visualdl else None)
+    together = parts["processes"]
+    if together.first:
+        remove_leftovers(place, depth=3)
+        folder = _fresh_folder(place / name)
+        setup(folder / "train.log")
+    folder = Path(together.gather(str(folder) if together.first else "")[0])
+    curves = Curves(folder / "vdl" if g.use_visualdl and together.first else None)
     return Job(folder=folder, curves=curves, **parts), built
 
 
@@ -57,13 +62,16 @@ def _parts(config: Config, found: Optional[Checkpoint]) -> tuple[dict[str, Any],
     check_writable(Path(g.output_dir).expanduser(), "Global.output_dir")
     check_sides(config)
     set_device(g.device)
+    together = processes.join()
+    if not together.first:
+        only_warnings()
     task = task_of(config)
 
-    train_loader, eval_loader = _loaders(config, task)
+    train_loader, eval_loader = _loaders(config, task, together)
     train_data = train_loader.dataset
     eval_data = eval_loader.dataset if eval_loader else train_data
 
-    identity = identity_of(config, train_data, eval_loader and eval_loader.dataset)
+    identity = identity_of(config, train_data, eval_loader and eval_loader.dataset, together.count)
     if found:
         check_same(found, identity, g.allow_changes)
     built = tuned_model(config, train_data.classes)
@@ -72,11 +80,13 @@ def _parts(config: Config, found: Optional[Checkpoint]) -> tuple[dict[str, Any],
     if g.recompute:
         _recompute(built)
     if any(isinstance(layer, BatchNorm) or is_batch_norm(layer) for layer in built.adaptation.network.sublayers()):
-        said = train_loader.need_two()
+        said = train_loader.need_two(each=not _shares_statistics(built, config))
         if said:
             LOGGER.warning("DataLoader.Train: %s", said)
 
-    schedule = _schedule(config, train_loader)
+    if together.count > 1:
+        _share(built, config, together)
+    schedule = _schedule(config, train_loader, together.count)
     parameters = built.adaptation.trained_parameters()
     optimizer = _optimizer(config, parameters, schedule)
     ema = None if config.EMA.decay is None else EMA(parameters, config.EMA.decay)
@@ -85,7 +95,7 @@ def _parts(config: Config, found: Optional[Checkpoint]) -> tuple[dict[str, Any],
     network, train_loader, eval_loader = _on_features(config, built, train_loader, eval_loader, precision)
 
     what_learns = {"adaptation": network, "optimizer": optimizer, "schedule": schedule, "precision": precision,
-                   "ema": ema, "save": built.save}
+                   "ema": ema, "save": built.save if together.first else _leave_to_the_first}
     what_is_asked = {
         "task": task, "classes": built.classes,
         "train_losses": losses(config, task, "Train", train_data),
@@ -96,7 +106,7 @@ def _parts(config: Config, found: Optional[Checkpoint]) -> tuple[dict[str, Any],
                 "save_interval_steps": g.save_interval_steps, "save_interval_seconds": g.save_interval_seconds,
                 "early_stop": g.early_stop}
     return {"train_loader": train_loader, "eval_loader": eval_loader, "seed": g.seed, "resume": found,
-            "allow_changes": g.allow_changes, "identity": identity,
+            "processes": together, "allow_changes": g.allow_changes, "identity": identity,
             **what_learns, **what_is_asked, **how_long}, built
 
 
@@ -126,11 +136,35 @@ def _check_plan(config: Config) -> None:
                           "with eval_during_train: True and an eval_interval of 1 or more; null never stops early")
 
 
-def _loaders(config: Config, task: Task) -> tuple[Loader, Optional[Loader]]:
+def _leave_to_the_first(path: Path, metrics: Mapping[str, Any]) -> None:
+    """What the other processes save."""
+
+
+def _shares_statistics(built: TunedModel, config: Config) -> bool:
+    """Whether every BatchNorm is one that several processes may share the statistics of, and is to."""
+    return config.Global.sync_batchnorm and not any(map(is_batch_norm, built.adaptation.network.sublayers()))
+
+
+def _share(built: TunedModel, config: Config, together: Processes) -> None:
+    """Several processes train: say so, and let BatchNorm see the whole of a batch where it is to."""
+    g, share = config.Global, config.DataLoader.Train.sampler.batch_size
+    norms = [layer for layer in built.adaptation.network.sublayers() if isinstance(layer, BatchNorm)]
+    if g.sync_batchnorm:
+        for norm in norms:
+            norm.over_processes = together.sum_with_gradient
+    built.notes.append(f"{together.count} processes x {share} images x update_freq {g.update_freq} make a step of "
+                       f"{together.count * share * g.update_freq}")
+    if not _shares_statistics(built, config):
+        whose = "BatchNorm" if not g.sync_batchnorm else "BatchNorm below the head"
+        built.notes.append(f"{whose} takes the statistics of each process's share of a batch; the running ones are "
+                           "averaged")
+
+
+def _loaders(config: Config, task: Task, together: Processes) -> tuple[Loader, Optional[Loader]]:
     """Batches to train on and to evaluate on; None where nothing is evaluated. Raises DataError for other classes."""
     splits, g = config.DataLoader, config.Global
     train_data = dataset(splits.Train, "train", g.seed)
-    eval_loader = loader(splits.Eval, "test", g.seed, task=task) if g.eval_during_train else None
+    eval_loader = loader(splits.Eval, "test", g.seed, task=task, processes=together) if g.eval_during_train else None
     if eval_loader:
         eval_loader.dataset.check_readable()
     said = labels.check_training(train_data, "DataLoader.Train")
@@ -143,10 +177,10 @@ def _loaders(config: Config, task: Task) -> tuple[Loader, Optional[Loader]]:
         raise ConfigError(f"Arch.class_num is {config.Arch.class_num} and DataLoader.Train has {count} classes: {why}")
     for warning in said:
         LOGGER.warning("%s", warning)
-    return loader(splits.Train, "train", g.seed, train_data, task), eval_loader
+    return loader(splits.Train, "train", g.seed, train_data, task, together), eval_loader
 
 
-def _schedule(config: Config, train_loader: Loader) -> Schedule:
+def _schedule(config: Config, train_loader: Loader, processes: int) -> Schedule:
     """Optimizer.lr, in steps of this data."""
     given = config.Optimizer.get("lr") or {}
     if not isinstance(given, Mapping):
@@ -156,7 +190,7 @@ def _schedule(config: Config, train_loader: Loader) -> Schedule:
     check_options(Schedule.__init__, options, where, hidden=("steps_per_epoch", "epochs", "batch_size"))
     batches, update_freq = len(train_loader), config.Global.update_freq
     steps_per_epoch = -(-batches // update_freq)  # rounded up: the last step may be of fewer batches
-    return Schedule(steps_per_epoch, config.Global.epochs, train_loader.batch_size * update_freq, **options)
+    return Schedule(steps_per_epoch, config.Global.epochs, processes * train_loader.batch_size * update_freq, **options)
 
 
 def _optimizer(config: Config, parameters: Mapping[str, Any], schedule: Schedule) -> Any:

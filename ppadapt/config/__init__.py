@@ -6,7 +6,7 @@ Keys of a fixed section are checked here, options that belong to a `name` where 
 
     sections   what there is                          merging    one over the other, names that change
     reading    a file and its bases as plain data     overrides  -o
-    places     output paths of a stranger's folder
+    places     output paths of a stranger's folder    paddleclas what its configs say beyond ours
 """
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ..options import check_options, construct, section
 from . import overrides as changes
 from .merging import settle
 from .overrides import values
+from .paddleclas import translate
 from .places import forget_places
 from .reading import plain, read
 from .sections import AMP, EMA, Arch, Config, DataLoader, Global, Infer, Loss, Metric, Sampler, Side, WorkerOptions
@@ -40,6 +41,7 @@ def load(path: Union[str, Path], overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         tree = changes.apply(tree, override)
     tree, notes = settle(tree)
+    notes += translate(tree)
     config = parse(tree, str(path))
     config.notes = (*forgotten, *notes)
     return config

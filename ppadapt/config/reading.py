@@ -25,12 +25,19 @@ _ERRORS = (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, Over
 class _Loader(yaml.SafeLoader):
     """Plain data. YAML 1.1 reads 1e-3 as text; this one reads a number."""
 
+    depth = 0
+
     def compose_node(self, parent: Optional[yaml.Node], index: Any) -> yaml.Node:
         event = self.peek_event()
         if getattr(event, "tag", None) not in (None, "!"):
             raise yaml.constructor.ConstructorError(None, None, f"the tag {event.tag} is not for a config",
                                                     event.start_mark)
-        return super().compose_node(parent, index)
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise yaml.composer.ComposerError(None, None, f"it is nested more than {_DEEPEST} deep", event.start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def get_single_node(self) -> Optional[yaml.Node]:
         node = super().get_single_node()
@@ -154,8 +161,6 @@ def _count(node: yaml.Node, sizes: dict[int, int], above: tuple[int, ...]) -> in
     """How many values a node stands for when its aliases are written out."""
     if id(node) in above:
         raise yaml.composer.ComposerError(None, None, "an alias (*) leads back to what it is part of", node.start_mark)
-    if len(above) > _DEEPEST:
-        raise yaml.composer.ComposerError(None, None, f"it is nested more than {_DEEPEST} deep", node.start_mark)
     if id(node) not in sizes:
         children = node.value if isinstance(node, yaml.SequenceNode) else [
             child for pair in node.value for child in pair] if isinstance(node, yaml.MappingNode) else []

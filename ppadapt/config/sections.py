@@ -20,6 +20,8 @@ class Global:
     `save_interval` are in epochs (0: only after the last); `save_interval_steps` and `save_interval_seconds` save
     inside an epoch as well (0: not). `output_dir` gets one fresh folder per run.
     `recompute` keeps only each block's input and runs its forward again in the backward: less memory, more time.
+    `sync_batchnorm`: where several processes train together, the head's BatchNorm takes the statistics of all of a
+    batch; False: each process of its share.
     `use_visualdl`: curves, and a picture of what is found of each class. `early_stop`: end after so many evaluations
     without a better score (null: never).
     `cache_features`: where only the head trains on fixed images, compute what it reads once and keep it in
@@ -40,6 +42,7 @@ class Global:
     early_stop: Optional[Count] = None
     use_visualdl: bool = True
     recompute: bool = False
+    sync_batchnorm: bool = True
     pretrained_model: Optional[str] = None
     pretrained_head: bool = True
     checkpoints: Optional[str] = None

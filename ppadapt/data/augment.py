@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
+from ..ranges import Range
 from .errors import DataError, choose
 from .geometry import to_pil
 from .options import interval, number
@@ -59,8 +60,8 @@ class RandAugment:
     random = True
 
     def __init__(self, num_layers: int = 2, magnitude: float = 5, fillcolor: Sequence[int] = GREY) -> None:
-        if not isinstance(num_layers, int) or num_layers < 1:
-            raise DataError(f"RandAugment.num_layers is {num_layers!r}: give a whole number above 0.")
+        if not isinstance(num_layers, int) or not 1 <= num_layers <= 100:
+            raise DataError(f"RandAugment.num_layers is {num_layers!r}: give a whole number from 1 to 100.")
         level = number(magnitude, "RandAugment.magnitude") / 10
         if not 0 <= level <= 1:
             raise DataError(f"RandAugment.magnitude is {magnitude!r}: give a number from 0 to 10.")
@@ -147,7 +148,7 @@ class ColorJitter:
 
     def __init__(self, brightness: float | Sequence[float] = 0, contrast: float | Sequence[float] = 0,
                  saturation: float | Sequence[float] = 0, hue: float = 0, prob: float = 1) -> None:
-        self.prob = number(prob, "ColorJitter.prob")
+        self.prob = number(prob, "ColorJitter.prob", Range(0, 1))
         self.hue = number(hue, "ColorJitter.hue")
         if not 0 <= self.hue <= 0.5:
             raise DataError(f"ColorJitter.hue is {hue!r}: give a number from 0 to 0.5.")
@@ -199,8 +200,10 @@ class RandomErasing:
                  use_log_aspect: bool = False, mode: str = "const") -> None:
         if mode not in ("const", "rand", "pixel"):
             raise DataError(choose("RandomErasing.mode", mode, ("const", "rand", "pixel")))
-        self.chance = number(EPSILON, "RandomErasing.EPSILON")
-        self.area = interval((sl, sh), "RandomErasing.sl and sh")
+        self.chance = number(EPSILON, "RandomErasing.EPSILON", Range(0, 1))
+        self.area = interval((sl, sh), "RandomErasing.sl and sh", 1)
+        if not 1 <= number(attempt, "RandomErasing.attempt") <= 10_000:
+            raise DataError(f"RandomErasing.attempt is {attempt!r}: give a whole number from 1 to 10,000.")
         low = number(r1, "RandomErasing.r1")
         self.aspect = interval((low, 1 / low if low else 0), "RandomErasing.r1 and 1/r1")
         self.log_aspect, self.attempts, self.mode, self.mean = use_log_aspect, attempt, mode, tuple(mean)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import multiprocessing
 import os
 from pathlib import Path
 from typing import ClassVar
@@ -40,6 +39,7 @@ class Dataset:
         classes: the class names, in the order of the labels.
         labels: all targets, known without decoding an image: int64 [N], or a row per image (float32 [N, C]).
         implied: whether classes are known by the labels that occur alone, each called by its number.
+        skipped: how many broken images were left out so far; a loader adds those of its workers.
         images: all decoded images, uint8 [N, H, W, 3], where the data set is one array; else None.
 
     Raises:
@@ -67,8 +67,7 @@ class Dataset:
         self.seed, self.epoch = int(seed), 0
         self.on_error = on_error
         self.limit = limit
-        # Shared with worker processes, which inherit it when they are forked.
-        self._skipped = multiprocessing.Value("q", 0)
+        self.skipped = 0
 
     def image(self, i: int) -> np.ndarray:
         """The decoded image before transforms, uint8 [H, W, 3] RGB."""
@@ -114,11 +113,6 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
-    def skipped(self) -> int:
-        """How many broken images were left out so far, by all workers together."""
-        return self._skipped.value
-
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the random transforms draw for."""
         self.epoch = int(epoch)
@@ -135,8 +129,7 @@ class Dataset:
         except BrokenImageError as error:
             if self.on_error == "raise":
                 raise BrokenImageError(f"{error} Replace or remove it, or set on_error: skip.") from None
-            with self._skipped.get_lock():
-                self._skipped.value += 1
+            self.skipped += 1
             log.warning("Skipped: %s", error)
             return None
         try:

@@ -11,7 +11,7 @@ from PIL import Image
 from .. import limits
 from .coordinates import Coordinates
 from .errors import DataError, choose
-from .options import interval, pair
+from .options import MOST_SIDE, interval, pair
 
 _PIL = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR,
         "bicubic": Image.Resampling.BICUBIC, "box": Image.Resampling.BOX,
@@ -128,7 +128,7 @@ class RandCropImage:
                  ratio: Sequence[float] | None = None, interpolation: str | None = None,
                  use_log_aspect: bool = False, backend: str = "cv2") -> None:
         self.size = pair(size, "RandCropImage.size")
-        self.scale = interval(scale or (0.08, 1.0), "RandCropImage.scale")
+        self.scale = interval(scale or (0.08, 1.0), "RandCropImage.scale", 1)
         self.ratio = interval(ratio or (3 / 4, 4 / 3), "RandCropImage.ratio")
         self.log_aspect = use_log_aspect
         self.resize = Resizer(interpolation, backend, "RandCropImage")
@@ -159,7 +159,7 @@ class RandomResizedCrop:
     def __init__(self, size: int | Sequence[int], scale: Sequence[float] = (0.08, 1.0),
                  ratio: Sequence[float] = (3 / 4, 4 / 3), interpolation: str = "bicubic") -> None:
         self.size = pair(size, "RandomResizedCrop.size")
-        self.scale = interval(scale, "RandomResizedCrop.scale")
+        self.scale = interval(scale, "RandomResizedCrop.scale", 1)
         low, high = interval(ratio, "RandomResizedCrop.ratio")
         self.log_ratio = math.log(low), math.log(high)
         self.resize = Resizer(interpolation, "pil", "RandomResizedCrop")
@@ -229,8 +229,8 @@ class Pad:
             raise DataError(choose("Pad.padding_mode", padding_mode, modes))
         values = [padding] if isinstance(padding, int) else padding
         if (not isinstance(values, (list, tuple)) or len(values) not in (1, 2, 4)
-                or not all(isinstance(v, int) and v >= 0 for v in values)):
-            raise DataError(f"Pad.padding is {padding!r}: give 1, 2 or 4 whole numbers, none negative.")
+                or not all(isinstance(v, int) and 0 <= v <= MOST_SIDE for v in values)):
+            raise DataError(f"Pad.padding is {padding!r}: give 1, 2 or 4 whole numbers from 0 to {MOST_SIDE:,}.")
         self.left, self.top, self.right, self.bottom = tuple(values) * (4 // len(values))
         self.mode, self.fill = padding_mode, fill
         self._index: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -50,38 +51,43 @@ class _Indices(_Items):
 
 
 class _Sampler:
-    """The batches of one rank: lists of indices, shuffled by (seed, epoch)."""
+    """The batches of one rank: lists of indices, shuffled by (seed, epoch).
+
+    What the ranks get at one place are together the batch of ``batch_size * world_size`` that one process would get
+    there, so the order is that of any other number of ranks.
+    """
 
     def __init__(self, size: int, batch_size: int, shuffle: bool, drop_last: bool, seed: int, rank: int,
-                 world_size: int, groups: np.ndarray | None = None) -> None:
+                 world_size: int, even: bool, groups: np.ndarray | None = None) -> None:
         self.size, self.batch_size, self.shuffle, self.drop_last = size, batch_size, shuffle, drop_last
-        self.seed, self.rank, self.world_size, self.groups = seed, rank, world_size, groups
+        self.seed, self.rank, self.world_size, self.even, self.groups = seed, rank, world_size, even, groups
         self.epoch = self.start = 0
-        self.join_last = False
+        self.least = 1  # images of all ranks that a last batch has, or else joins the one before
 
-    def indices(self) -> np.ndarray:
-        """This rank's share. When training every rank gets as many, or the others would wait for ever."""
+    def order(self) -> np.ndarray:
+        """The indices of all ranks."""
         if not self.shuffle:
-            return np.arange(self.size)[self.rank::self.world_size]
+            return np.arange(self.size)
         rng = np.random.default_rng((self.seed, self.epoch, _SHUFFLE_STREAM))
-        order = rng.permutation(self.size) if self.groups is None else balanced(self.groups, rng)
-        share = self.size // self.world_size if self.drop_last else -(-self.size // self.world_size)
-        return np.resize(order, share * self.world_size)[self.rank::self.world_size]
+        return rng.permutation(self.size) if self.groups is None else balanced(self.groups, rng)
 
     def __iter__(self) -> Iterator[list[int]]:
-        indices = self.indices()
+        order, together = self.order(), self.batch_size * self.world_size
         for n in range(self.start, len(self)):
-            end = None if self.join_last and n == len(self) - 1 else (n + 1) * self.batch_size
-            yield indices[n * self.batch_size:end].tolist()
+            indices = order[n * together:None if n == self._joined() else (n + 1) * together]
+            if self.even and len(indices) < self.world_size:
+                indices = np.resize(indices, self.world_size)
+            yield indices[self.rank::self.world_size].tolist()
 
     def __len__(self) -> int:
-        if self.shuffle:
-            count = self.size // self.world_size if self.drop_last else -(-self.size // self.world_size)
-        else:
-            count = len(range(self.rank, self.size, self.world_size))
-        if self.drop_last or self.join_last and count > self.batch_size and count % self.batch_size == 1:
-            return count // self.batch_size
-        return -(-count // self.batch_size)
+        whole, rest = divmod(self.size, self.batch_size * self.world_size)
+        alone = rest and not self.drop_last and self._joined() is None
+        return whole + bool(alone and (self.even or rest > self.rank))
+
+    def _joined(self) -> int | None:
+        """The batch that a last one joins, if it does."""
+        whole, rest = divmod(self.size, self.batch_size * self.world_size)
+        return whole - 1 if whole and 0 < rest < self.least and not self.drop_last else None
 
 
 def _collate(items: list, targets: Callable = np.asarray) -> list[np.ndarray]:
@@ -107,8 +113,8 @@ class Loader:
     With mixup or cutmix it is ``(images, (labels_a, labels_b, lam))`` where the loss of a batch is
     ``lam * loss(labels_a) + (1 - lam) * loss(labels_b)`` and ``lam`` is a float.
 
-    Iterating again without ``set_epoch`` repeats the epoch. When shuffling, every rank gets as many samples
-    (a few repeat, or with ``drop_last`` are left out); in order, each sample goes to exactly one rank.
+    Iterating again without ``set_epoch`` repeats the epoch. Each sample goes to exactly one rank. Where the last
+    batch has fewer samples than there are ranks, the others have a batch less, or with ``even`` repeat one of them.
 
     Attributes:
         collate: makes one array of a batch's labels.
@@ -117,9 +123,9 @@ class Loader:
 
     def __init__(self, dataset: Dataset, batch_size: int, shuffle: bool, drop_last: bool, num_workers: int,
                  use_shared_memory: bool, batch_transforms: Sequence, seed: int, rank: int,
-                 world_size: int, transform_by: str, collate: Callable, groups: np.ndarray | None) -> None:
+                 world_size: int, even: bool, transform_by: str, collate: Callable, groups: np.ndarray | None) -> None:
         self.dataset, self.batch_size, self.seed, self.collate = dataset, batch_size, seed, collate
-        self._sampler = _Sampler(len(dataset), batch_size, shuffle, drop_last, seed, rank, world_size, groups)
+        self._sampler = _Sampler(len(dataset), batch_size, shuffle, drop_last, seed, rank, world_size, even, groups)
         self.batch_transforms = batch_transforms
         self._batched, self.how = _choose(dataset, transform_by)
         if self._batched and num_workers:
@@ -138,8 +144,11 @@ class Loader:
         self._sampler.start = int(start)
         self.dataset.set_epoch(epoch)
 
-    def need_two(self) -> str:
+    def need_two(self, each: bool = True) -> str:
         """Give no batch of one image, which BatchNorm cannot train on: a last one joins the one before.
+
+        Args:
+            each: every rank has statistics of its own; else it takes two images of all ranks together.
 
         Returns:
             What was done, in words; "" where there is nothing to do.
@@ -148,14 +157,15 @@ class Loader:
             DataError: where every batch is of one image.
         """
         sampler, before = self._sampler, len(self)
-        sampler.join_last = not sampler.drop_last
-        self._least = 2
-        sizes = {len(batch) for batch in sampler}
-        if min(sizes) < 2:
-            raise DataError(f"batch_size {self.batch_size} gives training batches of one image, and BatchNorm has no "
-                            "variance of one: make it at least 2, or use another head (Arch.head: Linear).")
-        return (f"the last batch of an epoch would be of one image, which BatchNorm cannot train on: it joins the one "
-                f"before, of {max(sizes)} images then") if len(self) < before else ""
+        each = each or sampler.world_size == 1
+        sampler.least = 2 * sampler.world_size if each else 2
+        if each:
+            self._least = 2
+            if min(len(batch) for batch in sampler) < 2:
+                raise DataError(f"batch_size {self.batch_size} gives training batches of one image, and BatchNorm has "
+                                "no variance of one: make it at least 2, or use another head (Arch.head: Linear).")
+        return ("the last batch of an epoch would be of one image, which BatchNorm cannot train on: it joins the one "
+                f"before, of {max(len(batch) for batch in sampler)} images then") if len(self) < before else ""
 
     def order(self) -> Iterator[list[int]]:
         """The indices of the images of each batch to come."""
@@ -177,9 +187,11 @@ class Loader:
                 message = batch[0].numpy().tobytes().decode().strip("\0")
                 if message:
                     raise DataError(message)
+                self._count_skipped(len(indices))
                 log.warning("Batch %d has no readable image and is left out.", n)
                 continue
             labels, images, *plan = batch
+            self._count_skipped(len(indices) - len(labels))
             if len(labels) < self._least:
                 log.warning("Batch %d has one readable image, which BatchNorm cannot train on, and is left out.", n)
                 continue
@@ -191,6 +203,10 @@ class Loader:
                 for mix in self.batch_transforms:
                     images, labels = mix(images, labels, rng)
             yield images, labels
+
+    def _count_skipped(self, count: int) -> None:
+        if self.num_workers:  # which count in a copy of the data set, their own
+            self.dataset.skipped += count
 
     def _plan(self, indices: list[int]) -> list[np.ndarray]:
         return [self.collate(self.dataset.labels[indices]), *self._batched.plan(indices)]
@@ -207,6 +223,10 @@ class Loader:
     def _check_shared_memory(self) -> None:
         """Fall back to pipes where /dev/shm cannot hold what the workers put there (AI Studio: 64 MB)."""
         self._checked = True
+        if self.num_workers and not _can_start_workers():
+            log.warning("This system gives workers no locks (%s cannot be written): images are read by this process.",
+                        SHM)
+            self.num_workers = 0
         if not self.num_workers or not self.use_shared_memory:
             return
         size = self._bytes_per_image()
@@ -218,6 +238,14 @@ class Loader:
             log.warning("%s has %.0f MB free and the %d workers need %.0f MB: they send batches without "
                         "shared memory, which is slower. Fewer workers or a smaller batch would fit.",
                         SHM, free / 1e6, self.num_workers, need / 1e6)
+
+
+def _can_start_workers() -> bool:
+    try:
+        multiprocessing.Lock()
+    except OSError:
+        return False
+    return True
 
 
 def _choose(dataset: Dataset, transform_by: str) -> tuple[BatchedTransform | None, str]:
@@ -237,7 +265,8 @@ def _choose(dataset: Dataset, transform_by: str) -> tuple[BatchedTransform | Non
 def build_loader(dataset: Dataset, batch_size: int, shuffle: bool = False, drop_last: bool = False,
                  num_workers: int = 0, use_shared_memory: bool = True, batch_transforms: list | None = None,
                  seed: int = 0, rank: int = 0, world_size: int = 1, transform_by: str = "auto",
-                 collate: Callable[[Sequence], np.ndarray] = np.asarray, groups: np.ndarray | None = None) -> Loader:
+                 collate: Callable[[Sequence], np.ndarray] = np.asarray, groups: np.ndarray | None = None,
+                 even: bool | None = None) -> Loader:
     """A checked Loader.
 
     Args:
@@ -249,6 +278,8 @@ def build_loader(dataset: Dataset, batch_size: int, shuffle: bool = False, drop_
         rank, world_size: this process and the number of them.
         collate: the labels of a batch -> one array [N, ...].
         groups: int64, the class of each image, where an epoch is to draw from all classes alike (``shuffle``).
+        even: every rank gets as many batches, as training needs, where they wait for each other; None: what
+            ``shuffle`` says.
 
     Raises:
         DataError: for every option that cannot work, such as a batch larger than the data with ``drop_last``.
@@ -260,8 +291,9 @@ def build_loader(dataset: Dataset, batch_size: int, shuffle: bool = False, drop_
     if rank >= world_size:
         raise DataError(f"rank is {rank}: with world_size {world_size} it is at most {world_size - 1}.")
     loader = Loader(dataset, batch_size, bool(shuffle), bool(drop_last), num_workers, bool(use_shared_memory),
-                    build_batch_transforms(batch_transforms), seed, rank, world_size, transform_by, collate, groups)
-    if not len(loader):
+                    build_batch_transforms(batch_transforms), seed, rank, world_size,
+                    bool(shuffle if even is None else even), transform_by, collate, groups)
+    if not len(loader) and (rank == 0 or even or drop_last):
         raise DataError(f"batch_size {batch_size} on {world_size} process(es) leaves no batch of "
                         f"{len(dataset)} images: make it smaller, or set drop_last: False.")
     return loader

@@ -10,10 +10,14 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..options import construct
+from ..ranges import Range
 from .errors import DataError, choose
 
+MOST_SIDE = 16_384  # pixels of a side
+_ANY = Range()
 
-def number(value: float | str, what: str) -> float:
+
+def number(value: float | str, what: str, allowed: Range = _ANY) -> float:
     """A number, or the quotient that PaddleClas's files write: ``1.0/255.0``. Nothing is evaluated."""
     try:
         top, *rest = str(value).split("/")
@@ -24,6 +28,8 @@ def number(value: float | str, what: str) -> float:
             raise ValueError(result)
     except (ValueError, ZeroDivisionError):
         raise DataError(f"{what} is {value!r}: give a number or a quotient such as '1.0/255.0'.") from None
+    if result not in allowed:
+        raise DataError(f"{what} is {value!r}: it must be {allowed}.")
     return result
 
 
@@ -31,18 +37,20 @@ def pair(value: int | Sequence[int], what: str) -> tuple[int, int]:
     """``size`` -> (size, size); two numbers stay as they are."""
     values = (value, value) if isinstance(value, (int, np.integer)) else value
     if (isinstance(value, bool) or not isinstance(values, (list, tuple)) or len(values) != 2
-            or not all(isinstance(v, (int, np.integer)) and v > 0 for v in values)):
-        raise DataError(f"{what} is {value!r}: give a positive whole number, or two.")
+            or not all(isinstance(v, (int, np.integer)) and 0 < v <= MOST_SIDE for v in values)):
+        raise DataError(f"{what} is {value!r}: give a positive whole number, or two, of at most {MOST_SIDE:,}.")
     return int(values[0]), int(values[1])
 
 
-def interval(value: Sequence[float], what: str) -> tuple[float, float]:
-    """Two positive numbers in rising order."""
+def interval(value: Sequence[float], what: str, most: float = math.inf) -> tuple[float, float]:
+    """Two positive numbers in rising order, none above ``most``."""
     if not isinstance(value, (list, tuple)) or len(value) != 2:
         raise DataError(f"{what} is {value!r}: give two numbers, the smallest and the largest.")
     low, high = (number(v, what) for v in value)
     if not 0 < low <= high:
         raise DataError(f"{what} is {value!r}: give two positive numbers, the smaller one first.")
+    if high > most:
+        raise DataError(f"{what} is {value!r}: the largest may be {most:g}.")
     return low, high
 
 

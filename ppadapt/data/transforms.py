@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..ranges import Range
 from .augment import AutoAugment, ColorJitter, RandAugment, RandomErasing
 from .decode import decode_image
 from .errors import DataError, choose
@@ -54,12 +55,13 @@ class NormalizeImage:
                             "(AMP.level chooses the precision).")
         if order not in ("", "hwc", "chw"):
             raise DataError(choose("NormalizeImage.order", order, ("''", "hwc", "chw")))
-        self.scale = np.float32(1 / 255 if scale is None else number(scale, "NormalizeImage.scale"))
+        scale = 1 / 255 if scale is None else number(scale, "NormalizeImage.scale", Range(0, above=True))
+        self.scale = np.float32(scale)
         self.chw = order == "chw"
         self.mean = self._channels(mean, (0.485, 0.456, 0.406), "mean")
         self.std = self._channels(std, (0.229, 0.224, 0.225), "std")
-        if not self.std.all():
-            raise DataError(f"NormalizeImage.std is {std!r}: no channel may be 0.")
+        if not (self.std > 0).all():
+            raise DataError(f"NormalizeImage.std is {std!r}: no channel may be 0 or below.")
         self._rows: tuple[np.ndarray, np.ndarray] = (np.empty(0), np.empty(0))
 
     @staticmethod

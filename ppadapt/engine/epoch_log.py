@@ -12,10 +12,11 @@ from ..log import LOGGER, say, wants_bar
 class EpochLog:
     """Times, log lines and the bar of one training epoch."""
 
-    def __init__(self, epoch: int, epochs: int, batches: int, every: int, schedule_name: str, first: int = 0):
+    def __init__(self, epoch: int, epochs: int, batches: int, every: int, schedule_name: str, first: int = 0,
+                 processes: int = 1):
         """`first` batches of the epoch were trained on before a resume."""
         self.epoch, self.epochs, self.batches, self.every, self.first = epoch, epochs, batches, max(1, every), first
-        self.schedule_name = schedule_name
+        self.schedule_name, self.processes = schedule_name, processes
         self.reader = self.busy = 0.0
         self.images = 0
         self.bar = tqdm(total=batches, initial=first, desc=f"epoch {epoch}/{epochs}", unit="batch", leave=False,
@@ -51,8 +52,8 @@ class EpochLog:
         self.bar.set_postfix_str(say(values), refresh=False)
 
     def speed(self) -> float:
-        """Images per second."""
-        return self.images / self.busy if self.busy else 0.0
+        """Images per second, of all processes, which keep step with each other."""
+        return self.processes * self.images / self.busy if self.busy else 0.0
 
     def close(self) -> None:
         self.bar.close()

@@ -7,6 +7,7 @@ import paddle
 
 from ..errors import UserError
 from ..log import LOGGER
+from .processes import ALONE, Processes
 from .totals import MeanLoss
 
 
@@ -15,13 +16,15 @@ class EvaluationError(UserError):
 
 
 @paddle.no_grad()
-def evaluate(network: Callable, batches: Iterable, losses: list, metrics: list, amp: Callable) -> dict[str, float]:
+def evaluate(network: Callable, batches: Iterable, losses: list, metrics: list, amp: Callable,
+             processes: Processes = ALONE) -> dict[str, float]:
     """Mean loss and metrics of a network in eval mode.
 
     Args:
         batches: pairs of images [N, C, H, W] and targets [N, ...].
         losses, metrics: what to compute of logits and targets; the metrics keep what they saw for `details`.
         amp: makes the context that mixed precision needs.
+        processes: those that have a share of the images each; the result is that of all.
 
     Returns:
         {"loss": ..., what the metrics compute ..., "images": ...}
@@ -29,23 +32,24 @@ def evaluate(network: Callable, batches: Iterable, losses: list, metrics: list, 
     Raises:
         EvaluationError: when there is no image, or a logit or loss is not finite.
     """
-    total, broken = MeanLoss(), None
+    total, broken = MeanLoss(), paddle.zeros([], "int64")
     for metric in metrics:
         metric.reset()
     for images, targets in batches:
         with amp():
             logits = network(images)
-        wrong = (~paddle.isfinite(logits.astype("float32")).all(axis=-1)).astype("int64").sum()
-        broken = wrong if broken is None else broken + wrong
+        broken = broken + (~paddle.isfinite(logits.astype("float32")).all(axis=-1)).astype("int64").sum()
         total.add(images.shape[0], sum(loss(logits, targets) for loss in losses))
         for metric in metrics:
             metric.update(logits, targets)
+    processes.merge(total, metrics)
+    broken = sum(processes.gather(int(broken)))
     if not total.images:
         raise EvaluationError("the evaluation set has no image that could be read")
     result = {"loss": total.read()}
-    if int(broken) or not paddle.isfinite(total.sum):
+    if broken or not paddle.isfinite(total.sum):
         raise EvaluationError(
-            f"the network's answer to {int(broken)} of {total.images} images is NaN or infinite, the loss "
+            f"the network's answer to {broken} of {total.images} images is NaN or infinite, the loss "
             f"{result['loss']}: no number of this evaluation would mean anything. The training diverged (lower "
             "Optimizer.lr.learning_rate, or Optimizer.clip_norm=1.0), float16 overflowed (AMP.dtype=bfloat16), or the "
             "weights are damaged")

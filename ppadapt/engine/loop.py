@@ -18,6 +18,7 @@ from .curves import Curves
 from .epoch_log import EpochLog
 from .evaluate import details, evaluate, notes
 from .optim import EMA, scale_gradients
+from .processes import ALONE, Processes
 from .progress import Progress, Saver
 from .schedules import Schedule
 from .stopping import Stopped, Stopping
@@ -34,7 +35,7 @@ class Job:
 
     `task` says what is asked of a sample, of `classes`. `save(path, metrics)` writes the tuned state. `resume` is the
     checkpoint to go on from; `identity` is what its successors will say of the run. `early_stop` is how many
-    evaluations may pass without a better score.
+    evaluations may pass without a better score. `processes` are those that train together; the first alone writes.
     """
 
     adaptation: Any
@@ -65,6 +66,7 @@ class Job:
     resume: Optional[checkpoint.Checkpoint] = None
     allow_changes: bool = False
     identity: Mapping[str, Any] = field(default_factory=dict)
+    processes: Processes = ALONE
 
 
 def run(job: Job) -> dict:
@@ -77,6 +79,7 @@ def run(job: Job) -> dict:
         Stopped: after a signal; the run is saved then.
         TrainingError: when the loss or what trains is not finite, or a frozen tensor changed.
         EvaluationError: when an evaluation is not finite.
+        ProcessError: when the processes do not agree on what they train, or one of them has ended.
     """
     adaptation, precision, task = job.adaptation, job.precision, job.task
     main = task.main
@@ -86,13 +89,16 @@ def run(job: Job) -> dict:
     frozen = adaptation.frozen_digest()
     now = progress.restore(job, job.resume) if job.resume else Progress()
     first = now.epoch
+    job.processes.agree(**{
+        "the frozen network": frozen, "what trains": adaptation.trained, "the classes": list(job.classes),
+        "the number of training images": len(job.train_loader.dataset), "where training goes on": (first, now.batch)})
     if job.resume:
         inside = f", {now.batch} batches into epoch {now.epoch}" if now.batch else ""
         LOGGER.info("resumed after epoch %d%s", now.epoch - 1, inside)
         if now.epoch > job.epochs:
             LOGGER.warning("nothing is left to train: epoch %d of %d is done. For more, set Global.epochs higher",
                            now.epoch - 1, job.epochs)
-    saver, stopping = Saver(job, now), Stopping()
+    saver, stopping = Saver(job, now), Stopping(job.processes)
     try:
         with stopping.listening():
             while now.epoch <= job.epochs and not _stale(job, now):
@@ -150,7 +156,7 @@ def _evaluate(job: Job, now: Progress, stopping: Stopping, noted: Mapping[str, s
     job.adaptation.eval()
     with job.ema or nullcontext():
         result = evaluate(job.adaptation, stopping.watch(job.eval_loader), job.eval_losses, job.eval_metrics,
-                          job.precision.context)
+                          job.precision.context, job.processes)
         LOGGER.info("[Eval][Epoch %d][Avg]%s", now.epoch, say(result, noted))
         _say_missing(job.eval_loader.dataset, result["images"])
         job.curves.add(now.epoch, **{f"eval_{n}": v for n, v in result.items() if n != "images"})
@@ -163,19 +169,19 @@ def _evaluate(job: Job, now: Progress, stopping: Stopping, noted: Mapping[str, s
 
 def _train_epoch(job: Job, now: Progress, saver: Saver, stopping: Stopping) -> dict:
     """One epoch, from where `now` is; returns means of loss and metrics, the learning rate and the speed."""
-    epoch, batches = now.epoch, len(job.train_loader)
+    epoch, batches, processes = now.epoch, len(job.train_loader), job.processes
     if not batches:
         raise TrainingError("an epoch has no batch: lower DataLoader.Train.sampler.batch_size, or set drop_last: False")
     if not now.batch:
-        paddle.seed(job.seed * 1_000_003 + epoch)
+        paddle.seed(job.seed * 1_000_003 + epoch + processes.apart)
         for metric in job.train_metrics:
             metric.reset()
     job.adaptation.train()
     job.train_loader.set_epoch(epoch, now.batch)
     unchecked: list = []
     lr = job.optimizer.get_lr()
-    group = _Group(job, batches - now.batch)
-    log = EpochLog(epoch, job.epochs, batches, job.print_batch_step, job.schedule.name, now.batch)
+    group = _Group(job, batches - now.batch, stopping)
+    log = EpochLog(epoch, job.epochs, batches, job.print_batch_step, job.schedule.name, now.batch, processes.count)
     try:
         for i, (images, targets) in enumerate(job.train_loader, now.batch):
             log.read()
@@ -199,16 +205,23 @@ def _train_epoch(job: Job, now: Progress, saver: Saver, stopping: Stopping) -> d
                                **{f"train_{name}": value for name, value in means.items()})
             if stepped:
                 now.batch, now.step = i + 1, now.step + 1
-                if saver.due() or stopping.asked is not None:
+                if saver.due() or stopping.now:
                     _check_finite(unchecked, epoch)
                     _check_trained(job.adaptation, epoch)
                     stopping.check()
                     saver.save()
     finally:
         log.close()
+    if group.left and processes.count > 1:  # the others went on with one batch more
+        raise TrainingError(f"of {group.left} of {batches} batches of rank {processes.rank} no image could be read: "
+                            "several processes cannot do without. Remove the broken images, or train in one process")
     now.step += group.finish()
     now.batch = batches
     _check_finite(unchecked, epoch)
+    processes.merge(now.total, job.train_metrics)
+    if processes.count > 1:  # running statistics, where each process has its own
+        trained = set(job.adaptation.trained)
+        processes.average([tensor for name, tensor in job.adaptation.tensors().items() if name not in trained])
     if not now.total.images:
         raise TrainingError("no training image could be read")
     means = _means(job, now.total)
@@ -227,14 +240,14 @@ class _Group:
     other than that many images (the epoch ends, broken ones were left out), its gradients are scaled before the step.
     """
 
-    def __init__(self, job: Job, batches: int):
-        self.job, self.left = job, batches
+    def __init__(self, job: Job, batches: int, stopping: Stopping):
+        self.job, self.left, self.stopping = job, batches, stopping
         self.batches = self.images = self.expected = 0
 
     def backward(self, loss: paddle.Tensor, images: int) -> bool:
         """Add the gradients of a batch, and step when the group is whole; whether that was so."""
         if not self.batches:
-            self.expected = images * self.job.update_freq
+            self.expected = self.job.processes.weight = images * self.job.update_freq
         self.job.precision.backward(loss / (self.expected / images) if self.job.update_freq > 1 else loss)
         self.images += images
         self.batches += 1
@@ -245,7 +258,10 @@ class _Group:
         """Step with what there is; of nothing, do nothing and say so."""
         if not self.batches:
             return False
-        if self.images != self.expected:
+        if self.job.processes.count > 1:
+            parameters = list(self.job.adaptation.trained_parameters().values())
+            self.stopping.agree(self.job.processes.mean_gradients(parameters, self.images, self.stopping.wanted))
+        elif self.images != self.expected:
             scale_gradients(self.job.optimizer, self.expected / self.images)
         self.batches = self.images = 0
         _step(self.job)

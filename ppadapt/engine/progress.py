@@ -51,9 +51,12 @@ class Saver:
         return bool(job.save_interval_steps and self.progress.step - self.last_step >= job.save_interval_steps
                     or job.save_interval_seconds and time.monotonic() - self.last_time >= job.save_interval_seconds)
 
-    def save(self) -> Path:
-        """Write a checkpoint of where the run is now."""
+    def save(self) -> Optional[Path]:
+        """Write a checkpoint of where the run is now; of several processes, the first does."""
         job, now = self.job, self.progress
+        if not job.processes.first:
+            self.last_step, self.last_time = now.step, time.monotonic()
+            return None
         now.seconds = time.perf_counter() - self.start
         best = job.folder / checkpoint.BEST
         row = now.history[-1] if now.history else {}
@@ -82,10 +85,10 @@ def restore(job: Job, found: checkpoint.Checkpoint) -> Progress:
                 name[len("ema/"):]: array for name, array in tensors.items() if name.startswith("ema/")}})
         progress = Progress(int(data["epoch"]), int(data["batch"]), int(data["step"]), list(data["history"]),
                             dict(data["best"]), float(data["seconds"]))
-        for i, metric in enumerate(job.train_metrics):
+        for i, metric in enumerate(job.train_metrics if job.processes.first else ()):
             start = f"metric/{i}/"
             metric.merge([{name[len(start):]: array for name, array in tensors.items() if name.startswith(start)}])
-        if "loss/sum" in tensors:
+        if "loss/sum" in tensors and job.processes.first:
             progress.total.sum = paddle.to_tensor(tensors["loss/sum"])
             progress.total.images = int(tensors["loss/images"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -93,7 +96,9 @@ def restore(job: Job, found: checkpoint.Checkpoint) -> Progress:
             raise
         raise ConfigError(f"Global.checkpoints {found.folder} lacks what this run needs ({type(error).__name__}: "
                           f"{error}): start from its tuned file alone, Global.pretrained_model={found.tuned}") from None
-    if progress.batch:
+    if progress.batch and not job.processes.first:
+        paddle.seed(job.seed * 1_000_003 + progress.epoch + progress.step + job.processes.apart)
+    elif progress.batch:
         if data["random"] is None:
             LOGGER.warning("Paddle %s cannot tell its random state: dropout inside this epoch draws other numbers than "
                            "in a run that never stopped", paddle.__version__)
@@ -101,7 +106,8 @@ def restore(job: Job, found: checkpoint.Checkpoint) -> Progress:
             paddle_compat.set_random_state(data["random"])
     job.curves.replay(data["curves"])
     if found.best is not None:
-        checkpoint.link(found.best, job.folder / checkpoint.BEST)
+        if job.processes.first:
+            checkpoint.link(found.best, job.folder / checkpoint.BEST)
     elif progress.best["epoch"]:
         LOGGER.warning("%s has no file of the best model so far (epoch %d): best_model.safetensors will be the best "
                        "from here on", found.folder, progress.best["epoch"])

@@ -11,6 +11,8 @@ import threading
 from contextlib import contextmanager
 from typing import Any, Iterable, Iterator, Optional
 
+from .processes import ALONE, Processes
+
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -23,11 +25,30 @@ class Stopped(KeyboardInterrupt):
 
 
 class Stopping:
-    """Whether a signal has come since training began."""
+    """Whether a signal has come since training began.
 
-    def __init__(self) -> None:
+    Several processes stop after the same step, which one that was asked tells the others with its gradients.
+    """
+
+    def __init__(self, processes: Processes = ALONE) -> None:
         self.asked: Optional[int] = None
         self._process = os.getpid()
+        self._agreed = processes.count == 1
+
+    @property
+    def wanted(self) -> bool:
+        """Whether this process was asked."""
+        return self.asked is not None
+
+    @property
+    def now(self) -> bool:
+        """Whether to stop here."""
+        return self.asked is not None and self._agreed
+
+    def agree(self, wanted: bool) -> None:
+        """Hear whether any process was asked before the step that they have just made together."""
+        if wanted:
+            self._agreed, self.asked = True, signal.SIGTERM if self.asked is None else self.asked
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -60,6 +81,6 @@ class Stopping:
             yield item
 
     def check(self) -> None:
-        """Raises Stopped when a signal has come."""
-        if self.asked is not None:
+        """Raises Stopped when a signal has come, and all processes know."""
+        if self.now:
             raise Stopped(self.asked)

@@ -16,13 +16,17 @@ class BatchNorm(nn.Layer):
     (paddle.nn.BatchNorm1D takes the biased one), so that a head trained by the authors' code goes on
     with the same numbers. `momentum` is the weight of the new batch, as in PyTorch.
 
+    Attributes:
+        over_processes: where several processes share a batch, what sums a tensor over them, with its gradient; then
+            mean and variance are those of the whole batch. None: of what is given here.
+
     Raises:
         ValueError: in training, for a batch of one image, whose variance is not defined.
     """
 
     def __init__(self, dim: int, epsilon: float = 1e-6, momentum: float = 0.1):
         super().__init__()
-        self.epsilon, self.momentum = epsilon, momentum
+        self.epsilon, self.momentum, self.over_processes = epsilon, momentum, None
         self.register_buffer("running_mean", paddle.zeros([dim], dtype="float32"))
         self.register_buffer("running_var", paddle.ones([dim], dtype="float32"))
 
@@ -31,13 +35,20 @@ class BatchNorm(nn.Layer):
             x = x.astype("float32")
             if not self.training:
                 return (x - self.running_mean) * paddle.rsqrt(self.running_var + self.epsilon)
-            n = x.shape[0]
-            if n == 1:
+            n, whole = x.shape[0], self.over_processes
+            if n == 1 and whole is None:
                 raise UserError("a training batch of one image has no variance for the head's BatchNorm: "
                                 "use a batch_size of at least 2, or drop_last: True")
-            mean = x.mean(axis=0)
-            centred = x - mean
-            var = (centred * centred).mean(axis=0)
+            if whole is None:
+                mean = x.mean(axis=0)
+                centred = x - mean
+                var = (centred * centred).mean(axis=0)
+            else:
+                sums = whole(paddle.concat([x.sum(axis=0), paddle.full([1], float(n), "float32")]))
+                n = sums[-1].detach()
+                mean = sums[:-1] / n
+                centred = x - mean
+                var = whole((centred * centred).sum(axis=0)) / n
             with paddle.no_grad():
                 m = self.momentum
                 paddle.assign(self.running_mean * (1 - m) + mean * m, self.running_mean)

@@ -17,10 +17,10 @@ from .. import build, files, log
 from .. import config as configs
 from ..config import Config
 from ..data import build_transforms, labels
-from ..engine import checkpoint
+from ..engine import checkpoint, processes
 from ..engine import evaluate as evaluation
 from ..engine.loop import run as run_training
-from ..errors import ConfigError
+from ..errors import ConfigError, UserError
 from ..serve import backends
 from ..serve import infer as deploy
 from ..serve import service as serving
@@ -37,15 +37,16 @@ def train(config: Config, source: Path = Path("run.yaml")) -> dict:
 
     The folder is Global.output_dir / <data set>-<config name> / <time>: config.yaml, train.log, vdl/,
     best_model.safetensors, latest.safetensors, results.json, a picture of what was found of each class, and in ckpt/
-    the last two checkpoints.
+    the last two checkpoints. Of several processes that paddle.distributed.launch started, the first writes it.
 
     Raises:
         UserError: for every mistake in the config, its files or its data, and for a loss that is not finite.
     """
     log.setup(notes=config.notes)
     job, model = build.job(config, run_name(source))
-    config_text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
-    files.write_text(job.folder / "config.yaml", config_text)
+    if job.processes.first:
+        config_text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
+        files.write_text(job.folder / "config.yaml", config_text)
     log.LOGGER.info("ppadapt %s, paddle %s, %s, Python %s", __version__, paddle.__version__, paddle.get_device(),
                     platform.python_version())
     if model.report:
@@ -59,7 +60,7 @@ def train(config: Config, source: Path = Path("run.yaml")) -> dict:
             log.LOGGER.info("%s images are %s", what, data.how)
     try:
         results = run_training(job)
-        if config.Global.use_visualdl:
+        if config.Global.use_visualdl and job.processes.first:
             for path in pictures.of_classes(results, job.classes, job.folder):
                 job.curves.picture(f"eval/{path.stem}", results["history"][-1]["epoch"],
                                    np.asarray(Image.open(path).convert("RGB")))
@@ -68,6 +69,10 @@ def train(config: Config, source: Path = Path("run.yaml")) -> dict:
         advice = (f"Go on with -o Global.checkpoints={saved[-1]} (or =auto)" if saved else
                   "Nothing was saved yet: begin anew")
         log.LOGGER.warning("stopped%s. %s", f" by {stop}" if str(stop) else "", advice)
+        raise
+    except (UserError, OSError):
+        if job.processes.failure:  # what happens in a backward pass arrives as OSError
+            raise job.processes.failure from None
         raise
     finally:
         job.curves.close()
@@ -79,8 +84,9 @@ def train(config: Config, source: Path = Path("run.yaml")) -> dict:
         "task": model.task.manifest(), "cached_features": isinstance(job.adaptation, HeadOnly),
         "file_bytes": best.stat().st_size if best.is_file() else None,
         "versions": {"ppadapt": __version__, "paddle": paddle.__version__, "python": platform.python_version()},
-        "machine": machine()}
-    files.write_json(job.folder / "results.json", results)
+        "machine": machine(), "processes": job.processes.count}
+    if job.processes.first:
+        files.write_json(job.folder / "results.json", results)
     log.LOGGER.info("\n%s", table([results], model.task))
     log.LOGGER.info("results.json, train.log and the tuned file are in %s; curves: visualdl --logdir %s",
                     job.folder, config.Global.output_dir)
@@ -104,10 +110,13 @@ def evaluate(config: Config, backend: Optional[str] = None, precision: str = "fl
     """
     log.setup(notes=config.notes)
     build.set_device(config.Global.device)
+    together = processes.join()
+    if not together.first:
+        log.only_warnings()
     if exported is None:
         serving.need_something_tuned(config)
     task = build.task_of(config)
-    data = build.loader(config.DataLoader.Eval, "test", config.Global.seed, task=task)
+    data = build.loader(config.DataLoader.Eval, "test", config.Global.seed, task=task, processes=together)
     if backend in (None, "dygraph") and exported is None:
         backends.check("dygraph", precision, "cpu")
         model = build.tuned_model(config, build.class_names(config, data.dataset))
@@ -126,7 +135,7 @@ def evaluate(config: Config, backend: Optional[str] = None, precision: str = "fl
     start = time.perf_counter()
     metrics = build.metrics(config, task, "Eval")
     result = evaluation.evaluate(network, log.progress(data, "evaluating"),
-                                 build.losses(config, task, "Eval", data.dataset), metrics, context)
+                                 build.losses(config, task, "Eval", data.dataset), metrics, context, together)
     log.LOGGER.info("[Eval][Avg]%s (%d images, %.1f images/s)",
                     log.say(result, evaluation.notes(metrics, len(data.dataset.classes))), result["images"],
                     result["images"] / (time.perf_counter() - start))

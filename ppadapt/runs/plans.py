@@ -107,6 +107,8 @@ def seed_list(text: str) -> list[int]:
     if not all(part.isdecimal() for part in numbers) or text.strip() == "0":
         raise ConfigError(f"--seeds {text!r} is neither how many (3 means 0,1,2) nor a list such as 0,1,2 "
                           "(the seed 0 alone is '0,')")
+    if len(parts) == 1 and len(text.strip()) > 4:
+        raise ConfigError(f"--seeds {text} asks for more than 9,999 runs; the seed {text} alone is '{text},'")
     seeds = [int(part) for part in numbers] if len(parts) > 1 else list(range(int(text)))
     if len(set(seeds)) < len(seeds):
         raise ConfigError(f"--seeds {text} names a seed twice")

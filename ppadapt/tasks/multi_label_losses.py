@@ -8,6 +8,7 @@ import numpy as np
 import paddle
 from paddle.nn import functional as F
 
+from ..ranges import Positive
 from .loss import Loss
 
 
@@ -23,7 +24,7 @@ class MultiLabelLoss(Loss):
             images that have it in the data the loss is for (Li et al., 2015, for pedestrian attributes).
     """
 
-    def __init__(self, weight: float = 1.0, epsilon: Optional[float] = None, size_sum: bool = False,
+    def __init__(self, weight: Positive = 1.0, epsilon: Optional[float] = None, size_sum: bool = False,
                  weight_ratio: bool = False):
         self.weight, self.size_sum, self.weight_ratio = weight, size_sum, weight_ratio
         self.epsilon = epsilon if epsilon is not None and 0 < epsilon < 1 else 0.0
@@ -54,7 +55,7 @@ class MultiLabelAsymmetricLoss(Loss):
         reduction: "sum" over classes and images, as PaddleClas has it, or "mean" over both.
     """
 
-    def __init__(self, weight: float = 1.0, gamma_pos: float = 1, gamma_neg: float = 4, clip: Optional[float] = 0.05,
+    def __init__(self, weight: Positive = 1.0, gamma_pos: float = 1, gamma_neg: float = 4, clip: Optional[float] = 0.05,
                  epsilon: float = 1e-8, disable_focal_loss_grad: bool = True, reduction: str = "sum"):
         if reduction not in ("sum", "mean"):
             raise ValueError(f"reduction {reduction!r} is not allowed: give sum or mean")

@@ -61,11 +61,11 @@ def load(tmp_path):
     (MINIMAL + "#" * (2 ** 20 + 1), "bytes and may have"),
 ])
 def test_one_line_for_each(load, text, message):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ConfigError) as error:
         load(text)
     assert message in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 600
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_a_pipe_or_a_folder_in_the_place_of_a_file_is_refused_at_once(tmp_path):

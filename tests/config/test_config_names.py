@@ -107,6 +107,48 @@ def test_elsewhere_the_error_says_how_to_quote(load, override, message):
     assert message in str(error.value)
 
 
+PADDLECLAS = """
+Global: {checkpoints: null, pretrained_model: null, output_dir: ./output/, device: gpu, save_interval: 1,
+  eval_during_train: True, eval_interval: 1, epochs: 300, print_batch_step: 10, use_visualdl: False,
+  image_shape: [3, 224, 224], save_inference_dir: ./inference, to_static: False}
+AMP: {use_amp: False, use_fp16_test: False, scale_loss: 128.0, use_dynamic_loss_scaling: True, use_promote: False,
+  level: O1}
+Arch: {name: vit_base_patch16, class_num: 1000, drop_path_rate: 0.1}
+Loss: {Train: [CELoss: {weight: 1.0, epsilon: 1e-4}], Eval: [CELoss: {weight: 1.0}]}
+Optimizer: {name: AdamW, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.3,
+  no_weight_decay_name: pos_embed cls_token .bias norm, one_dim_param_no_weight_decay: True,
+  lr: {name: Cosine, learning_rate: 0.003, eta_min: 1e-6, warmup_epoch: 10, warmup_start_lr: 1e-6}}
+DataLoader:
+  Train: {dataset: {name: ImageNetDataset, image_root: ./d, cls_label_path: ./d/train_list.txt, transform_ops: [
+    DecodeImage: {to_rgb: True, channel_first: False}]}, sampler: {name: DistributedBatchSampler, batch_size: 256,
+    drop_last: False, shuffle: True}, loader: {num_workers: 4, use_shared_memory: True}}
+  Eval: {dataset: {name: ImageNetDataset, image_root: ./d, cls_label_path: ./d/val_list.txt}}
+Infer: {infer_imgs: a.jpg, batch_size: 10, PostProcess: {name: Topk, topk: 3, class_id_map_file: labels.txt}}
+Metric: {Train: [TopkAcc: {topk: [1, 5]}], Eval: [TopkAcc: {topk: [1, 5]}]}
+"""
+
+
+def test_a_config_of_paddleclas_is_read_and_says_at_once_what_is_not_taken(tmp_path):
+    (tmp_path / "a.yaml").write_text(PADDLECLAS)
+    loaded = config.load(tmp_path / "a.yaml")
+    assert (loaded.AMP.level, loaded.AMP.scale_loss, loaded.Infer.topk) == ("O0", 128.0, 3)
+    note, = loaded.notes
+    for place in ("Global.image_shape (the size", "Global.save_inference_dir", "Global.to_static", "AMP.use_fp16_test",
+                  "AMP.use_promote", "Infer.PostProcess.class_id_map_file", "AMP.use_amp False is AMP.level O0",
+                  "Infer.PostProcess.topk is Infer.topk 3"):
+        assert place in note
+    assert config.load(tmp_path / "a.yaml", ["AMP.use_amp=True"]).AMP.level == "O1"
+
+
+def test_all_that_is_wrong_with_the_sections_is_said_at_once(tmp_path):
+    (tmp_path / "a.yaml").write_text(PADDLECLAS + "Slim: {}\n")
+    with pytest.raises(ConfigError) as error:
+        config.load(tmp_path / "a.yaml", ["Global.epochs=-1", "Infer.batchsize=3", "DataLoader.Eval.sampler.shufle=1"])
+    for part in ("Global.epochs is -1", "Did you mean 'Infer.batch_size'", "'DataLoader.Eval.sampler.shuffle'",
+                 "section 'Slim' is unknown"):
+        assert part in str(error.value)
+
+
 def test_sweeps_take_yaml_lists():
     assert config.values("A.b=1,2.5,[3, 4],'x,y'") == ("A.b", [1, 2.5, [3, 4], "x,y"])
     for wrong in ("A.b", "A.b=", "=1", "A.b=[1"):

@@ -94,6 +94,35 @@ def test_ranks_share_the_data(size):
             assert len(seen) - size == size % 2
 
 
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("size, ranks, batch_size", [(41, 2, 5), (41, 3, 4), (42, 3, 5), (31, 3, 10)])
+def test_the_ranks_batches_are_together_those_of_one_process(size, ranks, batch_size, shuffle):
+    def batches(**options):
+        data = digits(transform=None, limit=size)
+        data.labels = np.arange(size)
+        loader = build_loader(data, shuffle=shuffle, seed=3, even=True, **options)
+        loader.set_epoch(2)
+        assert len(loader) == len(list(loader.order()))
+        return list(loader.order())
+
+    alone = batches(batch_size=ranks * batch_size)
+    parts = [batches(batch_size=batch_size, rank=rank, world_size=ranks) for rank in range(ranks)]
+    for whole, *shares in zip(alone, *parts):
+        together = [i for share in shares for i in share]
+        assert set(together) == set(whole)
+        # One is repeated where there are fewer than ranks, so that nobody waits for ever.
+        assert len(together) == max(len(whole), ranks) and all(shares)
+    assert {len(part) for part in parts} == {len(alone)}
+
+
+@pytest.mark.parametrize("size, ranks", [(1001, 2), (1001, 3), (2, 3)])
+def test_an_evaluation_takes_every_image_once_on_any_number_of_ranks(size, ranks):
+    data = digits(transform=None, limit=size)
+    seen = [i for rank in range(ranks) for batch in build_loader(data, 10, rank=rank, world_size=ranks).order()
+            for i in batch]
+    assert sorted(seen) == list(range(size))
+
+
 @pytest.fixture
 def broken_folder(tmp_path):
     for name in "ab":
@@ -209,3 +238,14 @@ def test_wrong_batch_transforms(ops, message):
 def test_wrong_loader_options(options, message):
     with pytest.raises(DataError, match=message):
         build_loader(digits(), **options)
+
+
+def test_without_locks_for_workers_this_process_reads(broken_folder, caplog, monkeypatch):
+    def no_lock():
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("multiprocessing.Lock", no_lock)
+    data = DATASETS["ImageFolder"]("train", root=broken_folder, on_error="skip")
+    loader = build_loader(data, 2, num_workers=2)
+    assert sum(len(labels) for _, labels in loader) == len(data) - data.skipped and data.skipped
+    assert "images are read by this process" in caplog.text

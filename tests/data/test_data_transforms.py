@@ -214,3 +214,20 @@ def test_wrong_options_are_one_clear_line(ops, message):
     with pytest.raises(DataError, match=message) as error:
         build_transforms(ops)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("op, message", [
+    ({"RandomErasing": {"EPSILON": 5}}, "EPSILON is 5.*at least 0 and at most 1"),
+    ({"RandomErasing": {"sl": 0.1, "sh": 2}}, "the largest may be 1"),
+    ({"RandomErasing": {"attempt": 10 ** 9}}, "attempt is 1000000000"),
+    ({"ColorJitter": {"brightness": 0.1, "prob": -1}}, "prob is -1"),
+    ({"ResizeImage": {"size": 10 ** 6}}, "at most 16,384"),
+    ({"CropImage": {"size": -1}}, "positive whole number"),
+    ({"Pad": {"padding": 10 ** 7}}, "from 0 to 16,384"),
+    ({"NormalizeImage": {"std": [0.5, -0.5, 0.5]}}, "no channel may be 0 or below"),
+    ({"NormalizeImage": {"scale": 0}}, "must be above 0"),
+    ({"RandomResizedCrop": {"size": 8, "scale": [0.1, 3]}}, "the largest may be 1"),
+    ({"RandAugment": {"num_layers": 10 ** 6}}, "from 1 to 100")])
+def test_every_number_has_its_range(op, message):
+    with pytest.raises(DataError, match=message):
+        build_transforms([op])

@@ -12,6 +12,7 @@ from typing import Iterator, Union
 from paddle import nn
 
 from ...models.anatomy import Anatomy
+from ...ranges import Below1, Width
 from ..method import Added, Method, choose_blocks
 from ..slots import After
 from .bottleneck import UNMERGEABLE, Bottleneck, check_bottleneck, houlsby_normal
@@ -32,7 +33,7 @@ class AdapterPlus(Method):
     keeps_output = False
     unmergeable = UNMERGEABLE
 
-    def __init__(self, bottleneck: int = 8, drop_path: float = 0.1, blocks: Union[str, list] = "all"):
+    def __init__(self, bottleneck: Width = 8, drop_path: Below1 = 0.1, blocks: Union[str, list] = "all"):
         check_bottleneck("AdapterPlus", bottleneck, drop_path)
         self.bottleneck, self.drop_path, self.blocks = bottleneck, drop_path, blocks
 

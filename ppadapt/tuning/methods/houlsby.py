@@ -15,6 +15,7 @@ from typing import Iterator, Union
 from paddle import nn
 
 from ...models.anatomy import Anatomy
+from ...ranges import Width
 from ..method import Added, Method, choose_blocks
 from ..slots import After
 from .bottleneck import UNMERGEABLE, Bottleneck, check_bottleneck, houlsby_normal
@@ -34,7 +35,7 @@ class Houlsby(Method):
     keeps_output = False
     unmergeable = UNMERGEABLE
 
-    def __init__(self, bottleneck: int = 8, blocks: Union[str, list] = "all"):
+    def __init__(self, bottleneck: Width = 8, blocks: Union[str, list] = "all"):
         check_bottleneck("Houlsby", bottleneck)
         self.bottleneck, self.blocks = bottleneck, blocks
 

@@ -14,6 +14,7 @@ import paddle
 from paddle import nn
 
 from ...models.anatomy import Anatomy
+from ...ranges import Width
 from ..method import Added, Method, TuningError, choose_blocks
 from ..slots import Tokens
 
@@ -33,7 +34,7 @@ class VPT(Method):
     keeps_output = False  # random tokens take part in the attention from the start
     unmergeable = "its prompts are tokens of their own, and no weight of the network stands for them"
 
-    def __init__(self, num_prompts: int = 10, deep: bool = True, blocks: Union[str, list] = "all"):
+    def __init__(self, num_prompts: Width = 10, deep: bool = True, blocks: Union[str, list] = "all"):
         if num_prompts < 1:
             raise TuningError(f"VPT num_prompts {num_prompts} is not allowed: give at least 1")
         if not deep and blocks != "all":

@@ -1,0 +1,193 @@
+"""The processes that train one model together, each on its share of every batch.
+
+`python -m paddle.distributed.launch --nproc_per_node N tools/train.py -c ...` starts N of them. Every process holds the
+whole network; after the backward pass the gradients of what trains, and nothing else, are added up, so that a step is
+that of one process with N times the batch. Each image counts alike, also where the shares of a batch differ.
+Rank 0 alone writes files. What travels and how to start on several machines: docs/scale.md.
+"""
+from __future__ import annotations
+
+import os
+from typing import Any, Callable, Iterator, Optional, Sequence
+
+import paddle
+from paddle.autograd import PyLayer
+
+from ..errors import UserError, brief
+from .totals import MeanLoss
+
+BUCKET = 2**24  # numbers that are added up in one message
+
+
+class ProcessError(UserError):
+    """Processes that cannot go on together."""
+
+
+class Processes:
+    """This process among those that train together.
+
+    Attributes:
+        rank: 0 to count - 1.
+        count: 1 where there is no other.
+        sent: bytes that this process has handed over to be added up with those of the others.
+        weight: images that the losses here are divided by before their gradients are taken; set by the loop.
+        failure: set where another process has ended.
+    """
+
+    def __init__(self, rank: int = 0, count: int = 1):
+        self.rank, self.count = rank, count
+        self.sent, self.weight = 0, 1.0
+        self.failure: Optional[ProcessError] = None
+
+    def __deepcopy__(self, memo: dict) -> Processes:
+        return self
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes files."""
+        return self.rank == 0
+
+    @property
+    def apart(self) -> int:
+        """What keeps the random numbers of the processes apart: added to a seed, 0 for the first."""
+        return self.rank * 104_729
+
+    def sum(self, tensor: paddle.Tensor) -> paddle.Tensor:
+        """Add a tensor up over all processes, in place. Raises ProcessError where one of them has ended."""
+        if self.count > 1:
+            self.sent += tensor.size * tensor.element_size()
+            self._together(paddle.distributed.all_reduce, tensor)
+        return tensor
+
+    def gather(self, value: Any) -> list:
+        """What each process gives, in the order of ranks: anything that can be pickled."""
+        if self.count == 1:
+            return [value]
+        found: list = []
+        self._together(paddle.distributed.all_gather_object, found, value)
+        return found
+
+    def sum_with_gradient(self, tensor: paddle.Tensor) -> paddle.Tensor:
+        """The sum over all processes, for a layer: every process' loss depends on it, and so does its gradient."""
+        return _Sum.apply(tensor, self)
+
+    @paddle.no_grad()
+    def mean_gradients(self, parameters: Sequence[paddle.Tensor], images: int, flag: bool = False) -> bool:
+        """Make the gradients those of the mean loss over the images of all processes.
+
+        Args:
+            parameters: the same in all processes; those without a gradient are passed over.
+            images: that the gradients here are of. They are those of a sum of the images' losses, divided by `weight`.
+            flag: travels along.
+
+        Returns:
+            Whether any process has raised its flag.
+        """
+        gradients, head = [p.grad for p in parameters if p.grad is not None], None
+        for bucket in _buckets(gradients):
+            parts = [gradient.astype("float32").flatten() * self.weight for gradient in bucket]
+            if head is None:  # number of images and flag travel with the first gradients
+                flat = self.sum(paddle.concat([*parts, paddle.to_tensor([float(images), float(flag)], "float32")]))
+                head = flat[-2:].clone()
+            else:
+                flat = self.sum(paddle.concat(parts))
+            place = 0
+            for gradient in bucket:
+                mean = flat[place:place + gradient.size] / head[0]
+                paddle.assign(mean.reshape(gradient.shape).astype(gradient.dtype), gradient)
+                place += gradient.size
+        return head is not None and bool(head[1] > 0)
+
+    @paddle.no_grad()
+    def average(self, tensors: Sequence[paddle.Tensor]) -> None:
+        """Make each tensor the mean of those that the processes hold."""
+        for tensor in tensors:
+            if self.count > 1:
+                paddle.assign(self.sum(tensor.astype("float32").clone()) / self.count, tensor)
+
+    def agree(self, **facts: Any) -> None:
+        """Raises ProcessError, in all processes, for the first fact that is not the same in all of them."""
+        found = self.gather(facts)
+        for name, value in found[0].items():
+            for rank, theirs in enumerate(found):
+                if theirs[name] != value:
+                    raise ProcessError(f"the processes do not agree on {name}: rank 0 has {brief(value)}, rank {rank} "
+                                       f"{brief(theirs[name])}. Start all with the same command, files and versions")
+
+    def merge(self, total: MeanLoss, metrics: Sequence[Any]) -> None:
+        """Make a pass' loss and metrics those of the images of all processes, in each of them."""
+        if self.count == 1:
+            return
+        loss = 0.0 if total.sum is None else float(total.sum)
+        found = self.gather({"images": total.images, "loss": loss, "metrics": [metric.state() for metric in metrics]})
+        total.images = sum(one["images"] for one in found)
+        total.sum = paddle.to_tensor(sum(one["loss"] for one in found), dtype="float32")
+        for i, metric in enumerate(metrics):
+            metric.merge([one["metrics"][i] for one in found])
+
+    def _together(self, exchange: Callable, *arguments: Any) -> None:
+        try:
+            exchange(*arguments)
+        except (RuntimeError, ValueError, OSError) as error:
+            self.failure = ProcessError(
+                f"rank {self.rank} of {self.count} processes stops, for another one has ended or is out of reach "
+                f"({' '.join(str(error).split())[-160:]}). The log of that one says why: log/workerlog.N, or where "
+                "--log_dir of paddle.distributed.launch says")
+            raise self.failure from None
+
+
+class _Sum(PyLayer):
+    """A sum over processes: x -> sum of x. Of a process' loss a unit counts as many images as its `weight` says."""
+
+    @staticmethod
+    def forward(ctx, x, processes):
+        ctx.processes = processes
+        return processes.sum(x.clone())
+
+    @staticmethod
+    def backward(ctx, grad):
+        processes = ctx.processes
+        return processes.sum(grad * processes.weight) / processes.weight
+
+
+ALONE = Processes()
+_joined = ALONE
+
+
+def started() -> int:
+    """How many processes were started together, as paddle.distributed.launch says."""
+    count = os.environ.get("PADDLE_TRAINERS_NUM", "1")
+    return int(count) if count.isdigit() else 1
+
+
+def join() -> Processes:
+    """Meet the processes that were started together with this one, on the device that was set; once, then it is known.
+
+    Raises:
+        ProcessError: where they cannot be reached.
+    """
+    global _joined
+    if started() > 1 and _joined is ALONE:
+        if paddle.get_device() == "cpu":
+            os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"  # also where Paddle was built for a GPU
+        try:
+            paddle.distributed.init_parallel_env()
+        except (RuntimeError, ValueError, OSError) as error:
+            raise ProcessError(f"the {started()} processes that were started together do not find each other "
+                               f"({' '.join(str(error).split())[-160:]}): start them with python -m "
+                               "paddle.distributed.launch, on several machines with --master") from None
+        _joined = Processes(paddle.distributed.get_rank(), paddle.distributed.get_world_size())
+    return _joined
+
+
+def _buckets(tensors: Sequence[paddle.Tensor]) -> Iterator[list[paddle.Tensor]]:
+    """The tensors in order, as many at a time as `BUCKET` holds."""
+    bucket, size = [], 0
+    for tensor in tensors:
+        if bucket and size + tensor.size > BUCKET:
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(tensor)
+        size += tensor.size
+    if bucket:
+        yield bucket
