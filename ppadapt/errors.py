@@ -5,6 +5,7 @@ import difflib
 import reprlib
 from typing import Any, Iterable
 
+_CUT = " ... (cut)"
 MOST = 4000  # characters of a message: what a file is called, or holds, may be as long as the file
 # Spaces that text has, and the joiners of Persian, Indic and emoji, which Python calls unprintable.
 _ALLOWED = "\u00a0\u3000\u200c\u200d"
@@ -51,11 +52,10 @@ def printable(text: Any, most: int = MOST) -> str:
     """Text from a file as it may reach a terminal: control characters, line ends, marks that turn the direction of text
     and halves of a broken encoding are escaped (`\\x1b`); cut after `most`."""
     text = str(text)
-    if len(text) > most:
-        text = f"{text[:most]}... ({len(text) - most} more characters)"
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in _ALLOWED else c.encode("unicode_escape").decode() for c in text)
+    shown = text[:most]
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() or c in _ALLOWED else c.encode("unicode_escape").decode() for c in shown)
+    return shown if len(text) <= most and len(shown) <= most else shown[:most - len(_CUT)] + _CUT
 
 
 class _Brief(reprlib.Repr):

@@ -116,8 +116,8 @@ def read_manifest(folder: Path) -> dict:
         manifest = parse_yaml(path.read_text(encoding="utf-8"))
         _check(manifest)
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"{path} is not of tools/export_model.py ({_brief(error)}): export the network "
-                          "anew") from None
+        raise ConfigError(f"{path} is not of tools/export_model.py ({type(error).__name__}: {error}): export "
+                          "the network anew") from None
     return manifest
 
 

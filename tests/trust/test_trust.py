@@ -13,7 +13,7 @@ ROWS = [row for name in MODULES for row in importlib.import_module(name).ROWS]
 
 def test_the_table_has_its_rows_once():
     names = [str(row) for row in ROWS]
-    assert len(names) >= 100 and len(set(names)) == len(names)
+    assert len(names) >= 250 and len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
