@@ -66,7 +66,7 @@ def section(cls: type, tree: Any, where: str, source: str) -> Any:
     wrong: list[str] = []
     made = _section(cls, tree, where, wrong)
     if wrong:
-        raise ConfigError(f"{source}: {' '.join(wrong) if len(wrong) == 1 else '; '.join(wrong)}")
+        raise ConfigError(f"{source}: {'; '.join(wrong)}")
     return made
 
 

@@ -23,11 +23,13 @@ class Found:
     Attributes:
         images: in order of their names, those of a folder before those below it.
         left_out: why -> how many files or folders; `examples`: why -> the first of them.
+        linked: whether links led to any of them.
     """
 
     images: list[Path] = field(default_factory=list)
     left_out: Counter = field(default_factory=Counter)
     examples: dict[str, Path] = field(default_factory=dict)
+    linked: bool = False
 
     def __iter__(self) -> Iterator[Path]:
         return iter(self.images)
@@ -42,6 +44,7 @@ class Found:
         self.images += other.images
         self.left_out += other.left_out
         self.examples = {**other.examples, **self.examples}
+        self.linked |= other.linked
 
     def said(self) -> str:
         """What was left out in a line: "4 named .heic (a/1.heic ...), 2 hidden (...)"; empty where it is nothing."""
@@ -68,7 +71,7 @@ def find_images(folder: Path, skip_unreadable: bool = False, way_out: str = "") 
         DataError: for a folder that cannot be read, unless ``skip_unreadable`` counts it instead; ``way_out`` says how
             to ask for that.
     """
-    found, links, seen, waiting = Found(), set(), set(), [Path(folder)]
+    found, links, seen, waiting = Found(linked=Path(folder).is_symlink()), set(), set(), [Path(folder)]
     while waiting:
         place = waiting.pop()
         try:
@@ -87,11 +90,13 @@ def find_images(folder: Path, skip_unreadable: bool = False, way_out: str = "") 
             path, why = place / entry.name, _no_image(entry)
             if why == _FOLDER:
                 inside.append(path)
+                found.linked |= entry.is_symlink()
             elif why:
                 found.leave_out(why, path)
             else:
                 found.images.append(path)
-                links |= {path} if entry.is_symlink() else set()
+                if entry.is_symlink():
+                    links.add(path)
         waiting += reversed(inside)  # depth first, in order
     _take_links_once(found, links)
     return found
@@ -100,15 +105,17 @@ def find_images(folder: Path, skip_unreadable: bool = False, way_out: str = "") 
 def _take_links_once(found: Found, links: set[Path]) -> None:
     if not links:
         return
+    found.linked = True
     images, found.images = found.images, []
     targets = {os.path.realpath(path) for path in images if path not in links}
     for path in images:
-        target = os.path.realpath(path) if path in links else ""
+        target = os.path.realpath(path) if path in links else None
         if target in targets:
             found.leave_out("links to images that were found before", path)
             continue
         found.images.append(path)
-        targets |= {target} if target else set()
+        if target:
+            targets.add(target)
 
 
 def _no_image(entry: os.DirEntry) -> str:

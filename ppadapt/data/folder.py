@@ -61,11 +61,13 @@ class ImageFolder(ImagesInFiles):
             needed = "train" if split == "train" else "test or val"
             raise DataError(f"{root} has {', '.join(p.name for p in splits.values())} but no {needed} folder, which "
                             f"split {split!r} needs: add it, or set root to a folder of classes.")
-        if splits:
-            for path in class_folders(root, skip):
-                if path not in splits.values():
-                    found.leave_out("beside the folders of splits", path)
+        for path in class_folders(root, skip) if splits else ():
+            if path not in splits.values():
+                found.leave_out("beside the folders of splits", path)
         folder = folder or root
+        for path in sorted(folder.iterdir()):
+            if path.is_file() and not is_hidden(path.name):
+                found.leave_out("in no class folder", path)
         known = class_folders(splits.get("train", folder), skip)
         self.classes = [p.name for p in known]
         if not self.classes:
@@ -86,7 +88,8 @@ class ImageFolder(ImagesInFiles):
         if not self.paths:
             raise DataError(f"The class folders of {folder} hold no image ({', '.join(IMAGE_SUFFIXES)}).")
         _refuse_splits([p for p in known if folder == splits.get("train", folder)], self.paths, folder)
-        _refuse_two_labels(self.paths, labels, self.classes)
+        if found.linked:
+            _refuse_two_labels(self.paths, labels, self.classes)
         if found.left_out:
             log.warning("ImageFolder: below %s are left out: %s", folder, found.said())
         self.labels = np.array(labels, np.int64)
@@ -125,10 +128,7 @@ def _refuse_splits(classes: list[Path], images: list[Path], folder: Path) -> Non
 
 
 def _refuse_two_labels(paths: list[Path], labels: list[int], classes: list[str]) -> None:
-    """Raises DataError where links put one file under two labels. Where there are no links, nothing is asked."""
-    links = [i for i, path in enumerate(paths) if path.is_symlink()]
-    if not links:
-        return
+    """Raises DataError where links put one file under two labels."""
     seen: dict[str, int] = {}
     for i, path in enumerate(paths):
         other = seen.setdefault(os.path.realpath(path), i)

@@ -132,5 +132,7 @@ def test_classes_may_hold_folders_of_their_own(tmp_path):
 def test_what_lies_beside_the_splits_is_said(tmp_path, caplog):
     for path in ("train/a/0.png", "train/b/0.png", "test/a/0.png", "extra/c/0.png"):
         save(tmp_path / path)
+    save(tmp_path / "train" / "stray.png")
     assert folder_of(tmp_path).classes == ["a", "b"]
     assert "1 beside the folders of splits" in caplog.text and "extra" in caplog.text
+    assert "1 in no class folder" in caplog.text and "stray.png" in caplog.text

@@ -75,6 +75,10 @@ def test_links_give_no_image_a_second_label(tmp_path):
     os.symlink(tmp_path / "a" / "a.png", tmp_path / "b" / "also.png")
     with pytest.raises(DataError, match="the same file under two labels, 'b' and 'a'"):
         DATASETS["ImageFolder"](root=tmp_path)
+    (tmp_path / "b" / "also.png").unlink()
+    os.symlink(tmp_path / "a", tmp_path / "c")  # a whole class under another name
+    with pytest.raises(DataError, match="the same file under two labels, 'c' and 'a'"):
+        DATASETS["ImageFolder"](root=tmp_path)
 
 
 def test_maps_name_every_label_and_each_once(listed):
