@@ -65,14 +65,14 @@ class ImageFolder(ImagesInFiles):
             if path not in splits.values():
                 found.leave_out("beside the folders of splits", path)
         folder = folder or root
-        for path in sorted(folder.iterdir()):
-            if path.is_file() and not is_hidden(path.name):
-                found.leave_out("in no class folder", path)
         known = class_folders(splits.get("train", folder), skip)
         self.classes = [p.name for p in known]
         if not self.classes:
             raise DataError(f"{folder} holds no folder per class: put the images of each class into one.")
         check_names(self.classes, str(folder))
+        for path in sorted(folder.iterdir()):
+            if path.is_file() and not is_hidden(path.name):
+                found.leave_out("in no class folder", path)
         labels = []
         for place in class_folders(folder, skip):
             inside = find_images(place, skip, _SKIP)
