@@ -11,7 +11,8 @@ from ppadapt.runs import experiment
 
 # No BatchNorm, no dropout, no draws: a step depends on the images of its group alone.
 STILL = {"Arch__head": "Linear", "Tuning": {"name": "LinearProbe"}, "Global__epochs": 1,
-         "Global__cache_features": False, "Optimizer": {"name": "SGD", "lr": {"name": "Constant", "learning_rate": 0.5}}}
+         "Global__cache_features": False,
+         "Optimizer": {"name": "SGD", "lr": {"name": "Constant", "learning_rate": 0.5}}}
 
 
 def step(tmp_path, batch_size, update_freq, **changes):
