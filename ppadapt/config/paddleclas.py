@@ -27,10 +27,18 @@ def translate(tree: dict) -> list[str]:
         used = amp.pop("use_amp")
         amp["level"] = amp.get("level", "O1") if used else "O0"
         taken.append(f"AMP.use_amp {used} is AMP.level {amp['level']}")
+    run = tree.get("Global")
+    if isinstance(run, dict) and isinstance(run.get("use_multilabel"), bool) and run.pop("use_multilabel"):
+        task = tree.setdefault("Task", {})
+        if isinstance(task, dict):
+            taken.append(f"Global.use_multilabel True is Task.name {task.setdefault('name', 'MultiLabel')}")
     post = infer.get("PostProcess") if isinstance(infer, dict) else None
     if isinstance(post, dict) and "topk" in post:
         infer["topk"] = post.pop("topk")
         taken.append(f"Infer.PostProcess.topk is Infer.topk {infer['topk']}")
+    if isinstance(post, dict) and "threshold" in post and isinstance(tree.setdefault("Task", {}), dict):
+        tree["Task"]["threshold"] = post.pop("threshold")
+        taken.append(f"Infer.PostProcess.threshold is Task.threshold {tree['Task']['threshold']}")
     for place, why in _NOT_TAKEN.items():
         if _take_out(tree, place.split(".")):
             left_out.append(f"{place} ({why})")

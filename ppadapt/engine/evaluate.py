@@ -76,5 +76,5 @@ def details(metrics: list, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def notes(metrics: list, class_num: int) -> dict[str, str]:
-    """What has to be said beside a metric's number: {"top5": "of 3 classes"}."""
+    """What has to be said beside a metric's number, wherever it is shown."""
     return {name: note for metric in metrics for name, note in metric.notes(class_num).items()}

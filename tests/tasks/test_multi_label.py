@@ -2,8 +2,9 @@
 import numpy as np
 import paddle
 import pytest
+import yaml
 
-from ppadapt import paddle_compat
+from ppadapt import build, config, paddle_compat
 from ppadapt.errors import UserError
 from ppadapt.tasks import MultiLabel, SingleLabel, from_manifest
 from ppadapt.tasks.multi_label_losses import MultiLabelAsymmetricLoss, MultiLabelLoss
@@ -158,3 +159,19 @@ def test_logits_come_back_from_probabilities():
 def test_data_of_another_kind_is_refused_with_the_way_out(task, labels, message):
     with pytest.raises(UserError, match=message):
         task.check(labels, ["x", "y"], "D")
+
+
+def test_what_paddleclas_says_of_several_labels_is_understood(tmp_path):
+    """As its MobileNetV1_multilabel.yaml has it, with one of our networks."""
+    split = {"dataset": {"name": "MultiLabelDataset", "image_root": "images", "cls_label_path": "list.txt"}}
+    (tmp_path / "theirs.yaml").write_text(yaml.safe_dump({
+        "Global": {"use_multilabel": True}, "Arch": {"name": "vit_micro_patch4_32"},
+        "DataLoader": {"Train": split, "Eval": split},
+        "Loss": {side: [{"MultiLabelLoss": {"weight": 1.0}}] for side in ("Train", "Eval")},
+        "Metric": {side: [{"AccuracyScore": None}, {"HammingDistance": None}] for side in ("Train", "Eval")},
+        "Infer": {"PostProcess": {"name": "MultiLabelThreshOutput", "threshold": 0.3, "class_id_map_file": None}}}))
+    given = config.load(tmp_path / "theirs.yaml")
+    assert given.Task == {"name": "MultiLabel", "threshold": 0.3}
+    assert "Global.use_multilabel True is Task.name MultiLabel" in given.notes[0]
+    assert [type(metric).__name__ for metric in build.metrics(given, build.task_of(given), "Eval")] == [
+        "AccuracyScore", "HammingDistance"]
