@@ -18,6 +18,8 @@ def options_for(path: str, given: Mapping[str, Any]) -> Optional[Collection[str]
     """The options that what is named at a place of a config takes; None where any may stand there, or for an unknown
     name. A tuning method's options are its paper's: none goes over to another method."""
     name = given["name"]
+    if not isinstance(name, str):
+        return None
     if path.partition(".")[0] == "Tuning":
         return ()
     if path == "Optimizer.lr":

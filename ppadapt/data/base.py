@@ -33,7 +33,8 @@ class Dataset:
         transform: a list of operators in PaddleClas's form, a Compose, or None (0..255 as float32).
         seed: of the random transforms.
         on_error: "raise" stops at a broken image and names it; "skip" leaves it out and counts it.
-        limit: keep only so many images.
+        limit: keep only so many images: of files those of every class in turn, of arrays, whose classes are mixed,
+            the first ones.
 
     Attributes:
         classes: the class names, in the order of the labels.

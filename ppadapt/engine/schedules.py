@@ -143,7 +143,8 @@ class Schedule(paddle_lr.LRScheduler):
         name: of the schedule; `options` are its own.
         learning_rate: after the warm-up (0.001 where the schedule's options do not say it).
         base_batch_size: scale rates by batch_size / base_batch_size, as the paper does with 256.
-        warmup_epoch: may be a fraction, of which whole steps are taken. warmup_start_lr: where the warm-up starts.
+        warmup_epoch: may be a fraction, of which whole steps are taken; none where nothing is said (CosineWarmup: 5).
+        warmup_start_lr: where the warm-up starts.
         by_epoch: the rate changes once an epoch, in the warm-up as well, in the place of every step.
 
     Raises:
@@ -152,12 +153,12 @@ class Schedule(paddle_lr.LRScheduler):
 
     def __init__(self, steps_per_epoch: int, epochs: int, batch_size: int = 1, name: str = "Constant",
                  learning_rate: Optional[Rate] = None, base_batch_size: Optional[Count] = None,
-                 warmup_epoch: Union[Whole, Amount] = 0, warmup_start_lr: Amount = 0.0, by_epoch: bool = False,
-                 **options: Any):
+                 warmup_epoch: Union[Whole, Amount, None] = None, warmup_start_lr: Amount = 0.0,
+                 by_epoch: bool = False, **options: Any):
         scale = batch_size / base_batch_size if base_batch_size else 1.0
         rate = _rate(name, learning_rate, options) * scale
-        # 2.0's CosineWarmup warms up for five epochs where nothing is said.
-        warmup_epoch = 5 if name == "CosineWarmup" and not warmup_epoch else warmup_epoch
+        if warmup_epoch is None:
+            warmup_epoch = 5 if name == "CosineWarmup" else 0  # as PaddleClas 2.0 has it
         if rate < 0 or warmup_epoch < 0 or (warmup_epoch and warmup_epoch >= epochs):
             raise ConfigError(f"Optimizer.lr: learning_rate {rate} with warmup_epoch {warmup_epoch} of "
                               f"{epochs} epochs is not allowed: neither may be negative and the warm-up must "

@@ -59,7 +59,8 @@ class Row:
     def config(self, overrides: Sequence[str], chosen: dict[str, Any], seed: int) -> Config:
         """The resolved config of a run on all training data."""
         values = {**self.swept, **chosen, "Global.seed": seed}
-        return configs.load(self.path, [*overrides, *(f"{key}={json.dumps(v)}" for key, v in values.items())])
+        return configs.load(self.path, [*overrides, *(f"{key}={json.dumps(value, ensure_ascii=False)}"
+                                                      for key, value in values.items())])
 
 
 def in_short(values: dict[str, Any]) -> list[str]:

@@ -95,6 +95,16 @@ def test_where_a_text_or_a_switch_may_stand_switches_win(load):
     assert load("Global.cache_features=auto").Global.cache_features == "auto"
 
 
+@pytest.mark.parametrize("place", ["Optimizer", "Optimizer.lr", "DataLoader.Train.dataset", "Tuning", "Arch"])
+def test_a_name_that_is_none_is_left_to_whoever_builds(load, place):
+    try:
+        loaded = load(f"{place}.name=[1]")
+    except ConfigError as error:  # of a fixed section
+        assert "Arch.name is [1] (list): it must be str" in str(error)
+    else:
+        assert "[1]" in str(loaded.to_dict())
+
+
 @pytest.mark.parametrize("override, message", [
     ("DataLoader.Train.dataset.root=*.d", """goes in quotes: -o "DataLoader.Train.dataset.root='*.d'\""""),
     ("DataLoader.Train.dataset.root=#1", """goes in quotes: -o "DataLoader.Train.dataset.root='#1'\""""),

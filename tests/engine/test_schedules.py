@@ -108,6 +108,8 @@ def test_fixmatchs_cosine():
 def test_the_old_cosine_warmup_warms_up_for_five_epochs():
     assert np.allclose(rates(Schedule(STEPS, EPOCHS, name="CosineWarmup", learning_rate=RATE), 60),
                        paddleclas(cosine(7), 5))
+    without = Schedule(STEPS, EPOCHS, name="CosineWarmup", learning_rate=RATE, warmup_epoch=0)
+    assert np.allclose(rates(without, 60), paddleclas(cosine(12)))
 
 
 def test_paddles_own_classes_count_steps_or_epochs():
