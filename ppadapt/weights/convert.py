@@ -126,8 +126,11 @@ def to_ours(raw: RawCheckpoint, key: str | None = None, settings: Settings | Non
     _take(done, layout, arrays, names, as_torch(raw, layout, arrays))
     check_weights({name: raw.tensors[name] for name in done.mapped}, raw.path)
     done.scales = layer_scales(done.tensors)
-    done.folds = fold(done.tensors, raw.path)
-    for why in (why for pattern, why in layout.remarks if any_name(arrays, pattern) and not settings.options):
+    done.folds = fold(done.tensors, raw.path) if layout.plain else []
+    done.folds += [remark for pattern, remark in layout.remarks if any_name(arrays, pattern)]
+    if not layout.plain:
+        return done
+    for why in (why for pattern, why in layout.doubts if any_name(arrays, pattern) and not settings.options):
         if raw.format == "safetensors":
             done.refused.append(f"{why}: give the folder with its config.json")
         else:

@@ -20,7 +20,6 @@ FORMATS = {
     "plain.pth": 0,
     "wrapped.pth": 0,
     "legacy.pth": 0,
-    "half.pth": 2**-11,
     "bfloat16.pth": 2**-8,
 }
 
@@ -205,7 +204,6 @@ def test_a_whole_module_is_refused_with_the_way_out(tmp_path):
     "case,file",
     [
         ("timm_state_dict", "legacy.pth"),
-        ("timm_state_dict", "half.pth"),
         ("timm_state_dict", "plain.safetensors"),
         ("jax_npz", "checkpoint.npz"),
     ],

@@ -37,8 +37,8 @@ def case(function):
     return function
 
 
-def images(count: int = 3) -> torch.Tensor:
-    return torch.randn(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(7))
+def images(count: int = 3, side: int = SIZE) -> torch.Tensor:
+    return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(7))
 
 
 def randomise(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
@@ -375,6 +375,47 @@ def openai_clip(folder, x):
     return {"features": before_projection(model, x), "given": {"num_heads": HEADS}}
 
 
+# ------------------------------------------------------------------------------------------------------ Swin
+
+SWIN = {"img_size": 32, "embed_dim": 8, "depths": (2, 2), "num_heads": (1, 2), "window_size": 4}
+
+
+def swin(name, seed):
+    import timm
+
+    return randomise(timm.create_model(name, num_classes=5, **SWIN), seed)
+
+
+@case
+def swin_timm(folder, x):
+    model = swin("swin_tiny_patch4_window7_224", 60)
+    timm_folder(model, folder)
+    return {**timm_results(model, images(1, side=32)), "network": "SwinTransformer_tiny_patch4_window7_224"}
+
+
+@case
+def swin_v2_microsoft(folder, x):
+    """Microsoft's names and wrapper, computed by timm."""
+    model = swin("swinv2_tiny_window8_256", 62)
+    state = {re.sub(r"^layers\.1\.downsample", "layers.0.downsample", n).replace("head.fc.", "head."): t
+             for n, t in model.state_dict().items()}
+    state["layers.0.blocks.1.attn_mask"] = torch.zeros(4, 16, 16)
+    torch.save({"model": state}, folder / "swinv2.pth")
+    return {**timm_results(model, images(1, side=32)), "network": "SwinTransformerV2_tiny_patch4_window8_256"}
+
+
+@case
+def swin_transformers(folder, x):
+    import transformers
+
+    model = randomise(transformers.SwinForImageClassification(transformers.SwinConfig(
+        image_size=32, patch_size=4, embed_dim=8, depths=[2, 2], num_heads=[1, 2], window_size=4, num_labels=5)), 63)
+    save_pretrained(model, folder)
+    x = images(1, side=32)
+    return {"features": model.swin(x).pooler_output, "logits": model(x).logits,
+            "network": "SwinTransformer_tiny_patch4_window7_224"}
+
+
 # ------------------------------------------------------------------------------------------------------ peft
 
 def draw_lora(model, seed):
@@ -433,6 +474,7 @@ def main() -> None:
     chosen = [name for name in CASES if parser.parse_args().only in name]
     OUT.mkdir(parents=True, exist_ok=True)
     np.save(OUT / "images.npy", images().numpy())
+    np.save(OUT / "images_swin.npy", images(1, side=32).numpy())
     sizes = {name: write(name) for name in chosen}
     for name, size in sizes.items():
         print(f"{name:32} {size / 1000:7.1f} kB")

@@ -6,18 +6,19 @@ from collections.abc import Collection
 from typing import Optional
 
 from ..raw import RawCheckpoint
-from . import clip, jax, siglip, timm, transformers
+from . import clip, jax, siglip, swin, timm, transformers
 from .rules import Layout
 
 # The first whose anchor is there and whose `known_by` agrees.
 LAYOUTS: tuple[Layout, ...] = (
     jax.SIGLIP_NPZ, jax.JAX,
     clip.OPENAI, clip.CLIP, siglip.SIGLIP,
-    transformers.DINOV2, transformers.VIT,
+    transformers.DINOV2, transformers.VIT, swin.TRANSFORMERS, swin.TIMM, swin.MICROSOFT,
     timm.MOCO_V3, timm.DINOV2, timm.ADAPTFORMER, timm.MAE, timm.TIMM,
 )
 READS = ("timm and its relatives (DeiT, MAE, DINO, DINOv2, MoCo v3, AdaptFormer, PaddleClas), Google's .npz, "
-         "transformers (ViT, DeiT, MAE, MSN, DINOv2, CLIP, SigLIP), OpenAI's CLIP and open_clip")
+         "transformers (ViT, DeiT, MAE, MSN, DINOv2, CLIP, SigLIP), OpenAI's CLIP and open_clip; Swin of "
+         "Microsoft, timm and transformers for PaddleClas's networks")
 
 
 def layout_of(names: Collection[str], raw: RawCheckpoint) -> Optional[Layout]:

@@ -70,8 +70,11 @@ class Layout:
         antialias_registers: its networks with registers resize positions with antialias.
         signs: (pattern of a name anywhere in the file, facts) that it tells.
         asked: facts that differ between its files and no tensor shows: option -> the choices, in words.
-        remarks: (pattern of a name in the file, why it may be of another network). It is said; a .safetensors, which
+        doubts: (pattern of a name in the file, why it may be of another network). It is said; a .safetensors, which
             the library saves with its settings, is refused without them.
+        remarks: (pattern of a name in the file, what its user should know).
+        plain: whether it is a plain ViT, of our networks; else the names become those of a network of PaddleClas, which
+            knows itself what it lacks.
         preprocess: mean and std of most of its files.
     """
 
@@ -89,7 +92,9 @@ class Layout:
     antialias_registers: bool = False
     signs: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     asked: Mapping[str, str] = field(default_factory=dict)
+    doubts: Reasons = ()
     remarks: Reasons = ()
+    plain: bool = True
     preprocess: Mapping[str, Any] = field(default_factory=dict)
 
     def rule_of(self, name: str) -> Optional[tuple[Rule, str]]:

@@ -87,7 +87,7 @@ _shared = {"anchor": r"patch_embed\.proj\.weight", "rules": RULES, "refused": RE
 # No tensor tells DeiT III's original code, which saves .pth, from networks of timm's eva.py with rotary positions.
 _GAMMA = ((r"blocks\.\d+\.gamma_1", "these are the names of DeiT III's own code and of timm's vit_*_rope_ape_*, whose "
            "rotary positions are not computed here"),)
-TIMM = Layout("timm", dropped=DROPPED, preprocess=IMAGENET, remarks=_GAMMA, **_shared)
+TIMM = Layout("timm", dropped=DROPPED, preprocess=IMAGENET, doubts=_GAMMA, **_shared)
 MAE = Layout("mae", known_by=lambda names: any_name(names, r"decoder_.*"), preprocess=IMAGENET,
              dropped=((r"mask_token|decoder_.*", _DECODER), *DROPPED), **_shared)
 ADAPTFORMER = Layout("adaptformer", known_by=lambda names: any_name(names, _ADAPTFORMER) and not any_name(
