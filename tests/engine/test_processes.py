@@ -64,6 +64,7 @@ def together(count, cases, folder):
 
 
 MOMENTUM = {"name": "Momentum", "momentum": 0.9, "lr": {"name": "Cosine", "learning_rate": 0.05}}
+CONSTANT = {"Optimizer": {**MOMENTUM, "lr": {"name": "Constant", "learning_rate": 0.02}}}
 # What one process does with batches of 16.
 CASES = {
     "AdamW": {},
@@ -109,6 +110,7 @@ def two(tmp_path_factory, evaluations):
     own = tree(folder / "own", 8, Global__sync_batchnorm=False)
     own["DataLoader"]["Train"]["dataset"]["limit"] = 148  # one image alone has no statistics
     cases["statistics per process"] = {"config": own}
+    cases["one epoch of two"] = {"config": tree(folder / "cut", 8, Global__epochs=1, **CONSTANT)}
     return together(2, {**cases, **_evaluated(evaluations)}, folder / "found")
 
 
@@ -135,6 +137,17 @@ def test_two_processes_reach_the_weights_of_one(name, two, tmp_path):
         assert ours["train_top1"] == pytest.approx(theirs["train_top1"])
         assert ours["eval_loss"] == pytest.approx(theirs["eval_loss"], rel=1e-4)
         assert ours["eval_images"] == theirs["eval_images"] == 48
+
+
+def test_one_process_goes_on_with_a_run_of_two(two, tmp_path):
+    """The samples come in the same order; with another batch of all together it is another run."""
+    cut = two[0]["one epoch of two"]["folder"]
+    alone = experiment.train(config.parse(tree(tmp_path / "alone", 16, **CONSTANT)))
+    resumed = experiment.train(config.parse(tree(tmp_path / "on", 16, Global__checkpoints=cut, **CONSTANT)))
+    for tensor, value in tuned(alone).items():
+        np.testing.assert_allclose(tuned(resumed)[tensor], value, rtol=0, atol=1e-5, err_msg=tensor)
+    with pytest.raises(UserError, match="DataLoader.Train.sampler.batch_size was 16 and is 8"):
+        experiment.train(config.parse(tree(tmp_path / "other", 8, Global__checkpoints=cut, **CONSTANT)))
 
 
 def test_every_rank_finds_the_same_and_the_first_alone_writes(two):
