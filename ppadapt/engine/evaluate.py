@@ -1,6 +1,7 @@
 """One pass over labelled images."""
 from __future__ import annotations
 
+import math
 from typing import Any, Callable, Iterable, Sequence
 
 import paddle
@@ -55,6 +56,10 @@ def evaluate(network: Callable, batches: Iterable, losses: list, metrics: list, 
             "weights are damaged")
     for metric in metrics:
         result.update(metric.compute())
+    undefined = [name for name, value in result.items() if not math.isfinite(value)]
+    if undefined:
+        raise EvaluationError(f"{', '.join(undefined)} of this evaluation is NaN or infinite: a metric leaves out what "
+                              "it does not define")
     return {**result, "images": total.images}
 
 

@@ -15,6 +15,7 @@ from ppadapt import build, config
 from ppadapt.errors import UserError
 from ppadapt.runs import experiment
 from ppadapt.serve import service as serving
+from ppadapt.tasks.single_label_metrics import TopkAcc
 
 TOOLS = Path(__file__).resolve().parent.parent.parent / "tools"
 OPS = [{"NormalizeImage": {"mean": [0.5] * 3, "std": [0.5] * 3, "order": ""}}, {"ToCHWImage": None}]
@@ -172,6 +173,12 @@ def test_answers_that_are_not_finite_become_no_score_no_best_model_and_no_result
     with pytest.raises(UserError, match="the network's answer to 1 of 40 images is NaN or infinite"):
         experiment.run_training(job)
     assert not list(tmp_path.rglob("best_model.safetensors")) and not list(tmp_path.rglob("results.json"))
+
+
+def test_a_metric_that_is_not_finite_is_no_score(tmp_path, monkeypatch):
+    monkeypatch.setattr(TopkAcc, "compute", lambda self: {"top1": float("nan"), "top5": 1.0})
+    with pytest.raises(UserError, match="top1 of this evaluation is NaN or infinite"):
+        experiment.train(digits(tmp_path))
 
 
 class Broken:
