@@ -6,7 +6,7 @@ import numpy as np
 import paddle
 import pytest
 from paddle import nn
-from test_contract_methods import CASES, assert_a_fresh_process_agrees, methods_of, shake
+from test_contract_methods import CASES, assert_a_fresh_process_agrees, everything_of, methods_of, shake
 from zoo_networks import TINY, tiny
 
 from ppadapt.models.anatomy import find
@@ -112,6 +112,7 @@ def test_the_contract(title, case):
         assert merged.state_dict().keys() == network.state_dict().keys()
         assert not any(layer._forward_pre_hooks or layer._forward_post_hooks for layer in merged.sublayers(True))
         np.testing.assert_allclose(logits(merged, title), expected, rtol=0, atol=1e-4)
+    assert everything_of(adaptation.detach()) == everything_of(original(title))
 
 
 @EVERY_FAMILY

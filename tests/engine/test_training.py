@@ -6,6 +6,7 @@ import numpy as np
 import paddle
 import pytest
 import yaml
+from paddle import nn
 
 from ppadapt import build, config, paddle_compat, weights
 from ppadapt.engine import loop as train_module
@@ -123,6 +124,13 @@ def test_frozen_tensors_are_checked(tmp_path):
     job, model = build.job(plan(tmp_path, Global__epochs=1))
     job.schedule.step = lambda: model.adaptation.network.pos_embed.set_value(model.adaptation.network.pos_embed + 1)
     with pytest.raises(TrainingError, match="frozen tensor changed"):
+        experiment.run_training(job)
+
+
+def test_training_that_would_reach_nothing_is_said_in_the_first_step(tmp_path):
+    job, model = build.job(plan(tmp_path, Global__epochs=1))
+    model.adaptation.network.blocks[0].drop_path = nn.Identity()  # another than the one that was attached to
+    with pytest.raises(UserError, match="does not call blocks.0.drop_path after blocks.0.norm2, where AdaptFormer"):
         experiment.run_training(job)
 
 

@@ -1,16 +1,19 @@
 """What people do with an `nn.Layer` works on an adaptation, and frozen layers stay in eval mode meanwhile."""
 import copy
+import threading
 
 import numpy as np
 import paddle
 import pytest
-from numpy_block import random_vit
+from numpy_block import DIM, random_vit
 from paddle import nn
 from paddle.static import InputSpec
 
+import ppadapt
+from ppadapt.log import LOGGER
 from ppadapt.models.heads import batchnorm_linear
-from ppadapt.tuning import attach
-from ppadapt.tuning.methods import AdaptFormer, FullFineTuning
+from ppadapt.tuning import TuningError, attach
+from ppadapt.tuning.methods import AdaptFormer, FullFineTuning, LoRA
 
 
 class Images(paddle.io.Dataset):
@@ -130,3 +133,56 @@ def test_model_fit_trains_saves_loads_and_exports(tmp_path):
 def test_it_is_called_with_a_name_as_its_network_is():
     adaptation = adapted()
     np.testing.assert_array_equal(adaptation(x=IMAGES).numpy(), adaptation(IMAGES).numpy())
+
+
+def test_threads_may_be_the_first_to_call_it():
+    adaptation, found = adapted(), []
+    adaptation.eval()
+
+    def ask():
+        with paddle.no_grad():
+            found.extend(adaptation(IMAGES).numpy() for _ in range(20))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 80 and all(np.array_equal(logits, found[0]) for logits in found)
+
+
+def test_a_network_detached_from_half_precision_says_what_it_lost(monkeypatch):
+    adaptation, said = adapted(), []
+    monkeypatch.setattr(LOGGER, "warning", lambda text, *args: said.append(text % args))
+    before = adaptation.network.blocks[0].mlp.fc1.weight.numpy()
+    adaptation.store_frozen("bfloat16")
+    network = adaptation.detach()
+    assert len(said) == 1
+    assert "16 parameters of VisionTransformer were kept in another type and have lost digits" in said[0]
+    assert {str(p.dtype).rsplit(".", 1)[-1] for p in network.parameters()} == {"float32"}
+    after = network.blocks[0].mlp.fc1.weight.numpy()
+    assert 0 < np.abs(after - before).max() < 0.01 * np.abs(before).max()
+    assert network(IMAGES).shape == [4, DIM]
+
+
+def test_a_detached_adaptation_is_of_no_more_use():
+    adaptation = adapted(LoRA(2))
+    network = adaptation.detach()
+    for use in (lambda: adaptation(IMAGES), lambda: adaptation.train(), lambda: adaptation.state(),
+                lambda: adaptation.detach(), lambda: adaptation.merge(), lambda: adaptation.summary()):
+        with pytest.raises(TuningError, match="was detached from its network. attach"):
+            use()
+    assert not adaptation.parameters() and network.parameters()
+
+
+def test_the_running_statistics_of_a_network_are_given_back():
+    network = nn.Sequential(nn.Conv2D(3, 4, 1), nn.BatchNorm2D(4), nn.Flatten(), nn.Linear(256, 4))
+    before = {n: t.numpy() for n, t in network.state_dict().items()}
+    adaptation = attach(network, FullFineTuning(), anatomy=ppadapt.Anatomy(head="3"))
+    adaptation.train()
+    adaptation(IMAGES).sum().backward()
+    paddle.optimizer.SGD(0.1, parameters=adaptation.parameters()).step()
+    moved = [n for n, t in network.state_dict().items() if not np.array_equal(t.numpy(), before[n])]
+    assert {"1._mean", "1._variance", "1.weight", "0.bias"} & set(moved) >= {"1._mean", "1._variance"}
+    for name, tensor in adaptation.detach().state_dict().items():
+        np.testing.assert_array_equal(tensor.numpy(), before[name], err_msg=name)
