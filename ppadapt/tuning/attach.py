@@ -111,7 +111,7 @@ def _choose(network: nn.Layer, methods: Sequence[Method], idle: Sequence[Method]
                                   "is: Anatomy(head=...)"))
         chosen |= names
     for pattern in patterns:
-        if not fnmatch.filter(parameters, pattern):
+        if not any(fnmatch.fnmatchcase(n, pattern) for n in parameters):
             raise TuningError(f"also_train {pattern!r} is the name of no parameter of {type(network).__name__}")
     for n, parameter in parameters.items():
         parameter.stop_gradient = not (n in chosen or any(fnmatch.fnmatchcase(n, pattern) for pattern in patterns))

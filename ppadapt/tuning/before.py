@@ -62,16 +62,15 @@ class Before:
             tensors[name].clear_gradient(False)
 
     def _restore_dtypes(self, network: nn.Layer) -> None:
-        cast = 0
+        dtypes = {name: dtype for name, (_, dtype) in self._parameters.items()}
+        cast = {name for name, p in network.named_parameters() if dtypes.get(name) not in (None, name_of(p.dtype))}
         for path, layer in network.named_sublayers(include_self=True):
-            for name, p in layer.named_parameters(path, include_sublayers=False):
-                dtype = self._parameters.get(name, (False, name_of(p.dtype)))[1]
-                if name_of(p.dtype) != dtype:
-                    layer.to(dtype=dtype)
-                    cast += 1
+            for name, _ in layer.named_parameters(path, include_sublayers=False):
+                if name in cast:
+                    layer.to(dtype=dtypes[name])
         if cast:
             LOGGER.warning("%d parameters of %s were kept in another type and have lost digits: load its weights anew "
-                           "where that matters", cast, type(network).__name__)
+                           "where that matters", len(cast), type(network).__name__)
 
 
 def take_off(network: nn.Layer, added: Iterable[tuple[str, str]]) -> None:

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Callable, Iterable, Iterator, Optional, Sequence, Union
 
 import paddle
@@ -176,6 +176,9 @@ Choice = Union[str, Placed, None]
 class Slots:
     """All hooks of one network, and what its tasks put where.
 
+    What puts hooks in or takes them off (put, open, drop, close) is not for while another thread is in a forward pass:
+    Paddle goes through a layer's hooks as it calls it. A task whose places have their hooks can come at any time.
+
     Attributes:
         tasks: name -> what the task puts where.
         default: the task that computes where no `using` says otherwise; None for the plain network.
@@ -268,7 +271,9 @@ class Slots:
     def _close_unused(self, network: nn.Layer) -> None:
         needed = self._paths(self.tasks.values())
         for path in [path for path in self._slots if path not in needed]:
-            self._slots.pop(path).unhook(find(network, path))
+            slot = self._slots.pop(path)
+            with suppress(UserError):  # another layer may have taken the place of one on the way
+                slot.unhook(find(network, path))
         for path, layer in network.named_sublayers():
             if isinstance(layer, _Remembering) and path not in needed:
                 _forget(layer)

@@ -274,3 +274,10 @@ def test_methods_at_one_layer_share_its_hook():
               for path, layer in network.named_sublayers() if layer._forward_pre_hooks or layer._forward_post_hooks}
     assert counts == {f"blocks.{i}.{name}": hooks for i in (0, 1) for name, hooks in (
         ("attn.qkv", (0, 1)), ("norm2", (1, 0)), ("drop_path", (0, 1)))}
+
+
+def test_hooks_come_off_a_network_of_which_a_layer_is_gone(network):
+    slots = put(network, (After("blocks.0.mlp"), Twice()), (After("blocks.1.mlp"), Twice()))
+    del network.blocks[0].mlp
+    slots.close(network)
+    assert not network.blocks[1].mlp._forward_post_hooks and slots_of(network) is None
