@@ -62,8 +62,8 @@ class Anatomy:
         head: path of the classifier, seen from the network.
         head_twins: further classifiers, averaged with the head; a new head brings each a twin of its own.
         head_extra: names beside the head that belong to it (they start anew with a new head).
-        without: what does not work on this network, and why: names of tuning methods, "recompute"
-            and "frozen_dtype".
+        without: what does not work on this network, and why: names of tuning methods, "recompute", "frozen_dtype"
+            and "shared_prefix" (a bank's rows that become more from some block on).
         unused: patterns of names of parameters that the network has and its logits do not depend on.
     """
 

@@ -53,6 +53,7 @@ _STAGES = {**_PROMPTS, "Convpass": _GRID}
 _REDUCED = {
     **_STAGES, "RepAdapter": "k and v read a reduced map, not what norm1 returns",
     "SSF": "its attention has convolutions that SSF does not follow"}
+_COUNTED = {**_REDUCED, "shared_prefix": "its forward counts the images once, before the blocks"}
 _GAMMA = "the block scales what attention and MLP return (LayerScale), and the adapter's output with it"
 _BEIT = Anatomy(without={
     "VPT": "its position biases are for the tokens of the image alone", "Houlsby": _GAMMA, "Convpass": _GAMMA})
@@ -111,13 +112,13 @@ FAMILIES = (
         Anatomy(blocks="stages.*.blocks", attn="proj", linears=fused_linears("qkv", "proj"),
                 stem="patch_embedding.patch_embed", without=_STAGES), size_option="image_size"),
     Family("Twins-PCPVT", "2104.13840", "model_zoo.twins", "CPVTV2", ("pcpvt_small", "pcpvt_base", "pcpvt_large"),
-        Anatomy(blocks="blocks.*", linears={**_KEYS, **output_linears()}, without=_REDUCED)),
+        Anatomy(blocks="blocks.*", linears={**_KEYS, **output_linears()}, without=_COUNTED)),
     Family("Twins-SVT", "2104.13840", "model_zoo.twins", "ALTGVT", ("alt_gvt_small", "alt_gvt_base", "alt_gvt_large"),
-        Anatomy(blocks="blocks.*", without=_REDUCED, linears={
+        Anatomy(blocks="blocks.*", without=_COUNTED, linears={
             **{name: (Part("attn.qkv", i, 3), _KEYS[name]) for i, name in enumerate("qkv")}, **output_linears()})),
     Family("PVT v2", "2106.13797", "model_zoo.pvt_v2", "PyramidVisionTransformerV2", (
         "PVT_V2_B0", "PVT_V2_B1", "PVT_V2_B2", "PVT_V2_B2_Linear", "PVT_V2_B3", "PVT_V2_B4", "PVT_V2_B5"),
-        Anatomy(blocks="block*", linears={**_KEYS, **output_linears()}, norms=("norm4",), without=_REDUCED)),
+        Anatomy(blocks="block*", linears={**_KEYS, **output_linears()}, norms=("norm4",), without=_COUNTED)),
     Family("CvT", "2103.15808", "model_zoo.cvt", "ConvolutionalVisionTransformer", (
         "CvT_13_224", "CvT_13_384", "CvT_21_224", "CvT_21_384", "CvT_W24_384"),
         Anatomy(blocks="stage*.blocks", without={
@@ -132,7 +133,8 @@ FAMILIES = (
             "VPT": "each of its patches has pixels of its own, and prompts have none",
             "SSF": "a block has a transformer of pixels too, which SSF does not follow",
             **dict.fromkeys(("AdapterPlus", "Pfeiffer"), "a block returns pixels and patches, not one stream"),
-            "recompute": "a block changes its input in place"})),
+            "recompute": "a block changes its input in place",
+            "shared_prefix": "a block is given pixels and patches, not one stream"})),
 )
 
 # What PaddleClas's weights were trained on, by the family's title, where its configs (ppcls/configs/ImageNet) say it.

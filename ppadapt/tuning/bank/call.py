@@ -105,7 +105,7 @@ class Call:
 
     def __init__(self, anatomy: Anatomy, blocks: Sequence[str], questions: Sequence[Question]):
         self.questions, self.blocks, self.attention = questions, blocks, anatomy.attn_drop
-        self.heads = (anatomy.head, *anatomy.head_twins)
+        self.heads, self.shares = (anatomy.head, *anatomy.head_twins), "shared_prefix" not in anatomy.without
         self.stages = self._plan()
         self.rows: Optional[paddle.Tensor] = None
         self.groups: list[Group] = []
@@ -125,7 +125,7 @@ class Call:
         for number, question in enumerate(self.questions):
             of_image.setdefault(question.image, []).append(number)
         # A question that is alone with its image needs no row to share.
-        begins = {number: -1 if len(numbers) == 1 else self.questions[number].row.kind.first
+        begins = {number: -1 if len(numbers) == 1 or not self.shares else self.questions[number].row.kind.first
                   for numbers in of_image.values() for number in numbers}
         stages: dict[int, Stage] = {}
         before = [-1 - image for image in range(1 + max(of_image))]
