@@ -161,6 +161,14 @@ class Bank:
             self._publish(rows)
         return [row.name for row in rows]
 
+    def load(self, name: str) -> None:
+        """Read a task's tensors now, where they are not in memory, so that its first answer need not wait.
+
+        Raises:
+            UserError: for a name that is not known, and a file that is gone, damaged or another by now.
+        """
+        self._memory.get(self._row(self._table, name))
+
     def remove(self, name: str) -> None:
         """Forget a task. Calls that began before end with it. Raises TuningError for a name that is not known."""
         with self._lock:
