@@ -214,9 +214,9 @@ def as_torch(raw: RawCheckpoint, layout: Layout, arrays: Mapping[str, np.ndarray
         if not found or array.ndim != 2 or array.shape[0] == array.shape[1]:
             continue
         norm, bias = arrays.get(f"{found.group(1)}.norm1.weight"), arrays.get(name[:-len("weight")] + "bias")
-        if found.group(2) and norm is not None:  # [3 D, D] or [D, 3 D]
+        if found.group(2) and norm is not None and norm.ndim == 1:  # [3 D, D] or [D, 3 D]
             return bool(array.shape[1] == norm.shape[0])
-        if bias is not None:
+        if bias is not None and bias.ndim == 1:
             return bool(array.shape[0] == bias.shape[0])
     if any(reason_of(name, layout.refused) for name in arrays):
         return True  # refused anyway, for a reason that says more
