@@ -39,16 +39,15 @@ def comparison(rows: list[dict], folder: Path) -> list[Path]:
 
 
 def of_classes(results: dict, classes: Sequence[str], folder: Path) -> list[Path]:
-    """What an evaluation found of each class, as a PNG in `folder`, if it tells: `confusion`, else `per_class`."""
+    """What an evaluation found of each class, as PNGs in `folder`, as far as it tells: `confusion`, `per_class`."""
+    drawn = []
     if results.get("confusion"):
-        path = folder / "confusion.png"
-        confusion(np.array(results["confusion"]), classes, path)
-    elif any(isinstance(value, float) for row in results.get("per_class", ()) for value in row.values()):
-        path = folder / "per_class.png"
-        per_class(results["per_class"], path)
-    else:
-        return []
-    return [path]
+        drawn.append(folder / "confusion.png")
+        confusion(np.array(results["confusion"]), classes, drawn[-1])
+    if results.get("per_class"):
+        drawn.append(folder / "per_class.png")
+        per_class(results["per_class"], drawn[-1])
+    return drawn
 
 
 def confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
@@ -69,16 +68,19 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
 
 
 def per_class(rows: list[dict], path: Path) -> None:
-    """The first share that is known of each class, as a bar; a class without one has none."""
+    """The shares that are known of each class, a mark for each, and how many images it has."""
     plt = _pyplot()
-    key = next(name for row in rows for name, value in row.items() if isinstance(value, float))
-    figure, axes = plt.subplots(figsize=(6.4, min(24.0, 0.9 + 0.22 * len(rows))), layout="constrained")
-    axes.barh(range(len(rows)), [row[key] or 0.0 for row in rows], color="#1f5fa8", height=0.7)
+    shares = [name for name in rows[0] if name not in ("class", "images")]
+    figure, axes = plt.subplots(figsize=(6.4, min(24.0, 1.2 + 0.22 * len(rows))), layout="constrained")
+    for name, mark in zip(shares, "osd^v<>"):
+        values = [np.nan if row[name] is None else row[name] for row in rows]
+        axes.plot(values, range(len(rows)), mark, markersize=4.5, alpha=0.8, label=name)
     _name_classes(axes, [f"{row['class']} ({row['images']})" for row in rows])
     axes.invert_yaxis()
-    axes.set_xlim(0, 100)
-    axes.set_xlabel(f"{key} (%), images in brackets")
-    axes.grid(axis="x", alpha=0.2, linewidth=0.6)
+    axes.set_xlim(-2, 102)
+    axes.set_xlabel("% (images in brackets)")
+    axes.grid(alpha=0.2, linewidth=0.6)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(shares), frameon=False, fontsize=8)
     _save(figure, path)
 
 

@@ -115,9 +115,9 @@ def test_one_label_tells_of_each_class_and_draws_them(tmp_path):
     matrix = np.array(json.loads((folder / "results.json").read_text(encoding="utf-8"))["confusion"])
     assert matrix.sum() == 40 and 100 * np.trace(matrix) / 40 == pytest.approx(results["top1"])
     assert [row["images"] for row in results["per_class"]] == matrix.sum(1).tolist()
-    assert Image.open(folder / "confusion.png").size[0] > 500
+    assert all(Image.open(folder / f"{name}.png").size[0] > 500 for name in ("confusion", "per_class"))
     pictures = b"".join(path.read_bytes() for path in (folder / "vdl").iterdir())
-    assert b"eval/confusion" in pictures and b"PNG" in pictures
+    assert all(tag in pictures for tag in (b"eval/confusion", b"eval/per_class", b"PNG"))
 
 
 def test_class_weights_balance_and_focus_train(tmp_path):
