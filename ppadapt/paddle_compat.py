@@ -28,6 +28,12 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
     "export to .json": (lambda: not BEFORE_3, "choose --format paddle-2.6 (.pdmodel), which later versions read too"),
     "export to ONNX": (lambda: not BEFORE_3, "choose --format paddle-2.6 (.pdmodel)"),
     "bfloat16 inference on a CPU": (lambda: not BEFORE_3, "choose --precision float32"),
+    # It crashes the interpreter: batch_norm hands empty tensors to the hooks that recompute works by.
+    "recompute of a BatchNorm": (lambda: BEFORE_3 or VERSION >= (3, 3), "train without Global.recompute"),
+    "random state of a CPU": (lambda: random_state() is not None,
+                              "dropout draws anew where a run goes on from inside an epoch"),
+    "products of empty tensors": (lambda: _multiplies_nothing(), "give at least one row"),
+    "tracing without full_graph": (lambda: not BEFORE_3, "trace with full_graph=True, as exports do"),
     "plugins of devices": (lambda: (_HEADERS / "core" / "dense_tensor.inl").is_file()
                            and (_HEADERS / "backends" / "custom" / "fake_cpu_device.h").is_file()
                            and hasattr(core, "get_all_custom_device_type"), "mixed precision needs a GPU"),
@@ -36,6 +42,13 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
     **{name: (functools.partial(hasattr, paddle.optimizer, name), "choose Adam, AdamW, Momentum or SGD")
        for name in ("ASGD", "NAdam", "RAdam", "Rprop")},
 }
+
+
+def _multiplies_nothing() -> bool:
+    try:
+        return paddle.addmm(paddle.zeros([1, 2]), paddle.zeros([0, 2]), paddle.zeros([2, 2])).shape == [0, 2]
+    except (ValueError, RuntimeError):
+        return False
 
 
 def missing(feature: str) -> str:

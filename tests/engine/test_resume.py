@@ -14,14 +14,14 @@ import pytest
 import yaml
 from test_training import plan, same, tuned
 
-from ppadapt import build, paddle_compat, weights
+from ppadapt import build, weights
 from ppadapt.engine import checkpoint
 from ppadapt.engine.stopping import Stopped
 from ppadapt.errors import ConfigError
 from ppadapt.runs import compare, experiment
 
 MIXUP = [{"MixupOperator": {"alpha": 0.5, "class_num": 10}}]
-EXACT = pytest.mark.skipif(paddle_compat.random_state() is None, reason="this Paddle does not tell its random state")
+EXACT = pytest.mark.needs_paddle("random state of a CPU")
 
 
 def stop_at(monkeypatch, step, number=signal.SIGTERM):
@@ -243,6 +243,7 @@ def test_a_signal_saves_says_how_to_go_on_and_sets_the_exit_code(tmp_path, numbe
     assert np.isfinite(checkpoint.read(kept[-1]).progress["seconds"])
 
 
+@EXACT
 def test_a_comparison_goes_on_inside_the_run_that_was_cut_off(tmp_path, monkeypatch):
     config = tmp_path / "configs" / "small_adaptformer.yaml"
     config.parent.mkdir()

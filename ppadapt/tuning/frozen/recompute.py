@@ -10,7 +10,7 @@ from paddle import nn
 from ... import half
 from ...models.anatomy import Anatomy
 from ...models.catalogue import anatomy_of
-from ...paddle_compat import recompute
+from ...paddle_compat import AnyBatchNorm, missing, recompute
 from ..slots import TuningError, as_now
 
 
@@ -30,6 +30,10 @@ def recompute_blocks(network: nn.Layer, anatomy: Anatomy | None = None) -> int:
     if "recompute" in anatomy.without:
         raise TuningError(f"recompute does not work on {type(network).__name__}: {anatomy.without['recompute']}")
     blocks = anatomy.block_list(network)
+    if any(isinstance(layer, AnyBatchNorm) for block in blocks for layer in block.sublayers()):
+        lacking = missing("recompute of a BatchNorm")
+        if lacking:
+            raise TuningError(f"recompute does not work on {type(network).__name__} here: {lacking}")
     for block in blocks:
         if not isinstance(block, _Recomputed):
             kind = type(block)
