@@ -159,7 +159,7 @@ def facts_of(tensors: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]
     if layout.pool_by_norm and "norm.weight" in tensors:
         facts.tell("pool", "cls", SHAPES)
     _pool(facts, tensors, any_name(arrays, r".*(?:dist_token|distillation_token)"))
-    _heads(facts)
+    _heads(facts, layout)
     if not facts.values.get("class_token", True) and "act" in facts.assumed and "act" not in layout.told:
         if layout.name == "timm":  # networks without class token differ: SigLIP's have the tanh form
             facts.values.pop("act")
@@ -176,9 +176,12 @@ def usual_heads(dim: int) -> Optional[int]:
     return _HEADS.get(dim, dim // 64 if dim % 64 == 0 and _LEAST <= dim <= _MOST else None)
 
 
-def _heads(facts: Facts) -> None:
+def _heads(facts: Facts, layout: Layout) -> None:
     dim = facts.values.get("embed_dim")
     if not dim or "num_heads" in facts.told:
+        return
+    if dim in layout.heads:
+        facts.tell("num_heads", layout.heads[dim], f"every file of {layout.name} of this width")
         return
     heads = usual_heads(dim)
     if heads and "pool" not in facts.asked:

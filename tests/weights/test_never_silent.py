@@ -159,3 +159,15 @@ def test_the_named_networks_of_the_report_are_those_that_are_built():
         fixed = {"img_size": 224, **VITS[name].keywords}
         assert (fixed["embed_dim"], fixed["depth"], fixed["num_heads"], fixed["patch_size"],
                 fixed["img_size"]) == (dim, depth, heads, patch, size)
+
+
+def test_moco_v3s_small_network_has_12_heads():
+    """Read with the 6 of everyone else's it was off by a third."""
+    shapes = {"patch_embed.proj.weight": (384, 3, 16, 16), "patch_embed.proj.bias": (384,), "cls_token": (1, 1, 384),
+              "pos_embed": (1, 197, 384), "norm.weight": (384,), "norm.bias": (384,), "head.0.weight": (4, 384)}
+    raw = RawCheckpoint({n: np.zeros(s, "f4") for n, s in shapes.items()}, "torch-zip", "x.pth")
+    found = to_ours(raw)
+    assert found.layout == "moco_v3" and found.arch["num_heads"] == 12 and "num_heads" in found.facts.told
+    del raw.tensors["head.0.weight"]
+    found = to_ours(raw)
+    assert found.layout == "timm" and "MoCo v3's ViT-S has 12" in found.facts.assumed["num_heads"]

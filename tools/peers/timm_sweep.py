@@ -3,7 +3,7 @@
 Needs an environment with torch, timm and Paddle (tools/peers/README.md); not in CI:
 
     python tools/peers/timm_sweep.py                       # all names, a line each, the sums at the end
-    python tools/peers/timm_sweep.py --only clip --table docs/timm.md
+    python tools/peers/timm_sweep.py --only clip --table timm.md
 
 Two blocks of 8 channels a head and an image of 4 x 4 patches, all else as timm builds it, the number of heads included.
 Read twice: as the folder that timm saves (with its config.json), and the weight file alone, where the heads are what is

@@ -64,6 +64,7 @@ class Layout:
         refused: what our networks do not compute, with the reason.
         rename: (pattern, replacement) on names before the rules.
         torch: whether Linear weights are [out, in]; None where the file's format has to say.
+        heads: width -> number of heads, where its networks have those and no others.
         told: facts that every file of it has: option of the network -> value.
         assumed: facts that nearly every one has.
         pool_by_norm: a file with `norm` and without `fc_norm` pools the class token, always.
@@ -86,6 +87,7 @@ class Layout:
     refused: Reasons = ()
     rename: tuple[tuple[str, str], ...] = ()
     torch: Optional[bool] = None
+    heads: Mapping[int, int] = field(default_factory=dict)
     told: Mapping[str, Any] = field(default_factory=dict)
     assumed: Mapping[str, Any] = field(default_factory=dict)
     pool_by_norm: bool = False

@@ -99,9 +99,9 @@ DINOV2 = Layout(
     **{**_shared, "assumed": {}}, told=_FACTS, antialias_registers=True, preprocess=IMAGENET)
 # facebookresearch/moco-v3: the head of a training file is a projector of several layers.
 MOCO_V3 = Layout(
-    "moco_v3", known_by=lambda names: any_name(names, r"head\.[03]\.weight"), dropped=(*PROJECTOR, *DROPPED),
+    "moco_v3", heads={384: 12, 768: 12}, known_by=lambda names: any_name(names, r"head\.[03]\.weight"),
+    dropped=(*PROJECTOR, *DROPPED),
     **{**_shared, "assumed": {}}, told=_FACTS, preprocess=IMAGENET)
-DROPPED_OF_OURS: Reasons = ()
 PADDLE = Layout("paddle", dropped=((r"mask_token|decoder_.*", _DECODER), *DROPPED), torch=False,
                 **{**_shared, "assumed": {}})
 OURS = Layout("ppadapt", torch=False, **{**_shared, "assumed": {}})
