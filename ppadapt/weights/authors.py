@@ -146,7 +146,7 @@ def adaptformer_of(tensors: Mapping[str, np.ndarray], args: Mapping[str, Any]) -
     return {"name": "AdaptFormer", "bottleneck": int(next(iter(widths))[0]),
             "option": option("ffn_option", "parallel", "adapter's place (parallel or sequential)"),
             "layernorm": layernorm, "scale": scale,
-            "blocks": "all" if blocks == list(range(depth)) else blocks}, warnings
+            "blocks": "all" if len(blocks) == depth else blocks}, warnings
 
 
 def infer_name(arch: Mapping[str, Any]) -> str | None:

@@ -21,7 +21,7 @@ def compact(names: Iterable[str], limit: int = 6) -> str:
 
 
 def _ranges(numbers: list[int]) -> str:
-    if numbers == list(range(numbers[0], numbers[-1] + 1)):
+    if numbers[-1] - numbers[0] + 1 == len(numbers):  # a hostile file has a block of number 10^9
         return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
     return "{" + ",".join(map(str, numbers)) + "}"
 

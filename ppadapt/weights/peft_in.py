@@ -79,7 +79,7 @@ def read_peft(path: Path, base: Converted) -> tuple[dict[str, np.ndarray], dict[
     depth = base.arch["depth"]
     blocks = sorted({block for block, _ in updates})
     method = {"name": "LoRA", **options, "dropout": float(config.get("lora_dropout") or 0.0),
-              "blocks": "all" if blocks == list(range(depth)) else blocks}
+              "blocks": "all" if len(blocks) == depth else blocks}
     return tensors, {"tuning": [method], "backbone": backbone, "head": "Linear" if "head.weight" in tensors else None,
                      "preprocess": None, "classes": None, "metrics": {}}
 

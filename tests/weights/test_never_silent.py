@@ -171,3 +171,9 @@ def test_moco_v3s_small_network_has_12_heads():
     del raw.tensors["head.0.weight"]
     found = to_ours(raw)
     assert found.layout == "timm" and "MoCo v3's ViT-S has 12" in found.facts.assumed["num_heads"]
+
+
+def test_a_block_of_number_a_billion_is_a_gap_and_not_a_billion_blocks():
+    found = to_ours(RawCheckpoint(plain(**{"blocks.1000000000.norm1.weight": np.ones(16, "f4")}), "torch-zip", "x.pth"))
+    with pytest.raises(WeightsError, match=r"it lacks \d+ tensors: blocks.1000000000.norm1.bias"):
+        found.raise_if_incomplete()
