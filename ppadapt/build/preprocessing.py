@@ -82,7 +82,9 @@ def _with_layout(ops: list) -> list:
 
 
 def _ops(split) -> list:
-    return split.dataset.get("transform_ops") or []
+    """The operators; what is no list of them is refused where the data set is built."""
+    given = split.dataset.get("transform_ops")
+    return given if isinstance(given, list) else []
 
 
 def _name(op: object) -> str:

@@ -209,7 +209,7 @@ def _rate(name: str, learning_rate: Optional[float], options: dict) -> float:
     said = options.get(key) if key else None
     if isinstance(said, list):  # of Piecewise
         said = [_number("Optimizer.lr (Piecewise), values", value) for value in said][0] if said else None
-    if said is None:
+    if isinstance(said, bool) or not isinstance(said, (int, float)):  # absent, or what its schedule refuses
         return 0.001 if learning_rate is None else learning_rate
     if learning_rate not in (None, said):
         raise ConfigError(f"Optimizer.lr ({name}) begins with {said} by its {key} and learning_rate is "

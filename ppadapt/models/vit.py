@@ -7,16 +7,21 @@ relatives compute otherwise, so that their weights give their features (docs/wei
 from __future__ import annotations
 
 import functools
+from typing import Annotated
 
 import paddle
 from paddle import nn
 
+from ..ranges import Below1, Positive, Range, Width
 from .attention_pool import AttentionPool
 from .layers import TRUNC_NORMAL, Block, PatchEmbed, linear
 
 # How features come from the tokens after the last block: name -> the norm that there is.
 POOLS = {"cls": "norm", "avg": "fc_norm", "norm_avg": "norm", "map": "norm", "cls_avg": "norm", "cls_reg": "norm"}
 _OF_CLASS = ("cls", "cls_avg", "cls_reg")
+# How far options go: beyond, they are mistakes, and would take all memory before anything else could say so.
+Side, Depth = Annotated[int, Range(1, 4096)], Annotated[int, Range(1, 256)]
+Ratio, Registers = Annotated[float, Range(0, 64, above=True)], Annotated[int, Range(0, 4096)]
 
 
 class VisionTransformer(nn.Layer):
@@ -41,11 +46,11 @@ class VisionTransformer(nn.Layer):
         ValueError: for sizes that do not fit, an unknown `pool` or `act`, or images of another size.
     """
 
-    def __init__(self, img_size: int = 224, patch_size: int = 16, in_chans: int = 3, class_num: int = 1000,
-                 embed_dim: int = 768, depth: int = 12, num_heads: int = 12, mlp_ratio: float = 4.0,
-                 qkv_bias: bool = True, drop_rate: float = 0.0, attn_drop_rate: float = 0.0,
-                 drop_path_rate: float = 0.0, pool: str = "cls", epsilon: float = 1e-6, act: str = "gelu",
-                 pre_norm: bool = False, class_token: bool = True, registers: int = 0):
+    def __init__(self, img_size: Side = 224, patch_size: Side = 16, in_chans: Width = 3, class_num: int = 1000,
+                 embed_dim: Width = 768, depth: Depth = 12, num_heads: Width = 12, mlp_ratio: Ratio = 4.0,
+                 qkv_bias: bool = True, drop_rate: Below1 = 0.0, attn_drop_rate: Below1 = 0.0,
+                 drop_path_rate: Below1 = 0.0, pool: str = "cls", epsilon: Positive = 1e-6, act: str = "gelu",
+                 pre_norm: bool = False, class_token: bool = True, registers: Registers = 0):
         super().__init__()
         if pool not in POOLS:
             raise ValueError(f"pool {pool!r} is unknown. Choose from: {', '.join(POOLS)}")
