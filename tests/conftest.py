@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,12 @@ def pytest_runtest_setup(item):
 
         for reason in filter(None, map(paddle_compat.missing, marker.args)):
             pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def log_lines_reach_caplog():
+    """A run sets the log up for itself; the next test's caplog listens at the root."""
+    logging.getLogger("ppadapt").propagate = True
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -99,8 +99,9 @@ def test_accumulated_batches_step_as_one(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path):
-    options = {"Optimizer": {"name": "SGD", "lr": {"name": "Constant", "learning_rate": 1e30}}, "Arch__head": "Linear"}
-    with pytest.raises(TrainingError, match=r"at epoch 1, step \d+, learning rate 1e\+30: lower"):
+    options = {"Optimizer": {"name": "SGD", "lr": {"name": "Constant", "learning_rate": 1000.0}},
+               "Arch__head": "Linear", "Loss": {"Train": [{"CELoss": {"weight": 3e38}}]}}
+    with pytest.raises(TrainingError, match=r"at epoch 1, step \d+, learning rate 1e\+03: lower"):
         experiment.train(plan(tmp_path, **options))
 
 

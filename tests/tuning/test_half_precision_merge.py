@@ -13,7 +13,7 @@ def test_merging_a_network_kept_in_bfloat16_rounds_nothing(method):
     network = ppadapt.vit("vit_micro_patch4_32", img_size=16, depth=1, embed_dim=24, num_heads=2, patch_size=8)
     adaptation = ppadapt.attach(network, method)
     draw = np.random.default_rng(0)
-    for parameter in adaptation.parameters().values():
+    for parameter in adaptation.parameters():
         parameter.set_value(parameter.numpy() + draw.normal(0, 0.3, parameter.shape).astype("float32"))
     assert adaptation.store_frozen("bfloat16")
     adaptation.eval()
