@@ -14,6 +14,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.p
 import numpy as np
 
 from ppadapt import weights as W
+from ppadapt.errors import printable
 from ppadapt.weights.convert import FACTS
 from ppadapt.weights.manifest import parse_manifest
 from ppadapt.weights.tuned_file import KEY
@@ -120,7 +121,7 @@ def write_paddle(args: argparse.Namespace, done: W.Converted, say) -> None:
     if of_authors:
         tuned, manifest, warnings = of_authors
         for warning in warnings:
-            print(f"warning: {warning}", file=sys.stderr)
+            print(f"warning: {printable(warning)}", file=sys.stderr)
         write_tuned(args, cast(tuned, args.dtype), manifest, say)
         return
     tensors = cast(done.tensors, args.dtype)
@@ -201,7 +202,7 @@ def main(argv=None) -> int:
     begun = time.perf_counter()
 
     def say(title: str, text: str) -> None:
-        print(f"{title:<11}{text}")
+        print(f"{title:<11}{printable(text)}")  # names come from the file
 
     try:
         check_paths(args)

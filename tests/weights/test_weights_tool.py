@@ -187,3 +187,12 @@ def test_a_failed_write_is_reported_and_leaves_nothing(golden_dir, tmp_path, cap
         == 1
     )
     assert "use --dtype float32" in capsys.readouterr().err and not (tmp_path / "h.pdparams").exists()
+
+
+def test_names_of_a_strangers_file_do_not_drive_the_terminal(golden_dir, tmp_path, capsys):
+    tensors = dict(load_weights(golden_dir("jax_npz") / "checkpoint.npz").tensors)
+    tensors["\x1b]0;owned\x07blocks.0.attn.q_norm.weight"] = np.ones(4, np.float32)
+    save_safetensors(str(tmp_path / "a.safetensors"), tensors, {})
+    run("--input", tmp_path / "a.safetensors", "--output", tmp_path / "b.pdparams")
+    said = capsys.readouterr()
+    assert "owned" in said.out + said.err and "\x1b" not in said.out + said.err and "\x07" not in said.out + said.err
