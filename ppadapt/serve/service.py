@@ -128,8 +128,8 @@ def _check_place(folder: Path, force: bool) -> None:
 
 
 def _put_in_place(made: Path, folder: Path) -> None:
-    """Rename `made` to `folder`; what was there is removed only when that went well."""
-    old = files.temporary_name(folder)
+    """Rename `made` to `folder`; what was there is removed only when that went well, and is named where it lies now."""
+    old = folder.with_name(f"{folder.name}.before-{os.getpid()}")  # no temporary name: the next run would remove it
     try:
         if folder.exists():
             os.replace(folder, old)
@@ -140,7 +140,8 @@ def _put_in_place(made: Path, folder: Path) -> None:
                 os.replace(old, folder)
             raise
     except OSError as error:
-        raise ConfigError(f"{folder} cannot be written ({error.strerror or error}): it is as it was") from None
+        where = f"what was there is in {old}" if old.exists() else "it is as it was"
+        raise ConfigError(f"{folder} cannot be written ({error.strerror or error}): {where}") from None
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from ppadapt import build, config
-from ppadapt.errors import UserError
+from ppadapt import build, config, files
+from ppadapt.errors import ConfigError, UserError
 from ppadapt.runs import experiment
 from ppadapt.serve import service as serving
 from ppadapt.serve.export import SUFFIXES, check_kind, default_kind
@@ -227,3 +227,25 @@ def test_eight_threads_with_batches_of_other_sizes_get_their_own_answers(plan, b
         for i, answers in enumerate(threads.map(ask, range(8))):
             assert all(answer.shape == expected[i].shape for answer in answers)
             assert max(np.abs(answer - expected[i]).max() for answer in answers) < 1e-6
+
+
+@pytest.mark.parametrize("failures, said", [(1, "it is as it was"), (2, "what was there is in ")])
+def test_an_export_that_cannot_be_put_in_place_loses_nothing(tmp_path, monkeypatch, failures, said):
+    made, folder, left = tmp_path / "made", tmp_path / "exp", [None] * failures
+    for place in (made, folder):
+        place.mkdir()
+        (place / "which").write_text(place.name, encoding="utf-8")
+    real = serving.os.replace
+
+    def fail(source, target):
+        if str(target).endswith("exp") and left:
+            left.pop()
+            raise OSError("no")
+        real(source, target)
+
+    monkeypatch.setattr(serving.os, "replace", fail)
+    with pytest.raises(ConfigError, match=said):
+        serving._put_in_place(made, folder)
+    kept = folder if failures == 1 else next(tmp_path.glob("exp.before-*"))
+    assert (kept / "which").read_text(encoding="utf-8") == "exp"
+    assert not files.remove_leftovers(tmp_path) and kept.is_dir()
