@@ -37,8 +37,10 @@ def pytest_runtest_setup(item):
 
 @pytest.fixture(autouse=True)
 def log_lines_reach_caplog():
-    """A run sets the log up for itself; the next test's caplog listens at the root."""
-    logging.getLogger("ppadapt").propagate = True
+    """A run sets the log up for itself, the fuzzers keep it quiet; the next test's caplog listens at the root."""
+    logger = logging.getLogger("ppadapt")
+    logger.propagate = True
+    logger.setLevel(logging.INFO)
 
 
 @pytest.fixture(autouse=True, scope="session")
