@@ -31,6 +31,11 @@ def test_an_authors_checkpoint_becomes_a_tuned_file_with_their_logits(golden_dir
     method = {"name": "VPT", "num_prompts": tuning["vpt_num"]} if tuning["vpt_on"] else {
         "name": "AdaptFormer", "bottleneck": tuning["ffn_num"], "option": tuning["ffn_option"],
         "scale": "learnable" if tuning["ffn_adapter_scalar"] == "learnable_scalar" else 0.1}
+    if method.get("option") == "sequential":  # their file does not tell: the tool says what it took, and how to mend it
+        assert "taken as 'parallel', correct the manifest" in done.stderr
+        tensors, manifest = weights.load_tuned(tmp_path / "tuned.safetensors")
+        manifest["tuning"][0]["option"] = "sequential"
+        weights.save_tuned(tmp_path / "tuned.safetensors", tensors, manifest)
     model = load(meta, method, tmp_path)
     expected = np.load(folder / "expected.npz")
     assert np.abs(model.adaptation(paddle.to_tensor(expected["images"])).numpy() - expected["logits"]).max() < 1e-4
