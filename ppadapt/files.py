@@ -6,6 +6,7 @@ A file is written beside its target under a temporary name, synced, then renamed
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
 import os
@@ -73,6 +74,15 @@ def check_writable(folder: Path, what: str) -> None:
 def write_json(path: Path, data: Any) -> None:
     """JSON for people: indented, UTF-8."""
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes, in hex; read in pieces."""
+    sha = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            sha.update(block)
+    return sha.hexdigest()
 
 
 @contextmanager

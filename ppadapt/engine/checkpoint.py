@@ -74,7 +74,7 @@ def write(parent: Path, step: int, save_tuned: Callable[[Path], Any], tensors: M
         save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, str(temporary / STATE))
         if best is not None:
             link(best, temporary / BEST)
-        sums = {path.name: _sha256(path) for path in sorted(temporary.iterdir())}
+        sums = {path.name: files.sha256(path) for path in sorted(temporary.iterdir())}
         text = json.dumps({"format": FORMAT, **progress, "files": sums})
         (temporary / PROGRESS).write_text(json.dumps({"sha256": _text_sha256(text), "content": text}), encoding="utf-8")
         for path in (*temporary.iterdir(), temporary):
@@ -113,7 +113,7 @@ def read(folder: Path) -> Checkpoint:
             raise DamagedCheckpoint(f"{folder} is of checkpoint format {progress['format']!r}; this ppadapt reads "
                                     f"{FORMAT}")
         for name, expected in progress["files"].items():
-            if os.environ.get(NO_VERIFY) != "1" and _sha256(folder / name) != expected:
+            if os.environ.get(NO_VERIFY) != "1" and files.sha256(folder / name) != expected:
                 raise DamagedCheckpoint(f"{folder} is damaged: {name} does not fit its checksum")
         return Checkpoint(folder, progress, load_file(str(folder / STATE)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
@@ -191,14 +191,6 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-def _sha256(path: Path) -> str:
-    sha = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            sha.update(block)
-    return sha.hexdigest()
 
 
 def _text_sha256(text: str) -> str:

@@ -7,7 +7,6 @@ resumed on another, and a data set that changed under its name is not mistaken f
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from pathlib import Path
 from typing import Any, Optional
@@ -47,7 +46,7 @@ class Identity:
             given = shipped(arch) or given
         if isinstance(given, bool) or given is None or not Path(given).is_file():
             return given  # a missing file is reported where it is used
-        return self._once(f"weights {Path(given).resolve()}", lambda: "sha256:" + _file_digest(Path(given)))
+        return self._once(f"weights {Path(given).resolve()}", lambda: "sha256:" + files.sha256(Path(given)))
 
     def _data(self, config: Config, side: str) -> str:
         split = copy.deepcopy(getattr(config.DataLoader, side))
@@ -119,11 +118,3 @@ def _reread(run: dict) -> Optional[dict]:
         return essential(configs.parse(run["config"]).to_dict())
     except (UserError, KeyError):
         return None
-
-
-def _file_digest(path: Path) -> str:
-    sha = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            sha.update(block)
-    return sha.hexdigest()

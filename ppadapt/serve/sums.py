@@ -1,11 +1,11 @@
 """SHA256SUMS of an exported folder: written and read as `sha256sum` does it, which checks it without this package."""
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 
 from ..errors import ConfigError, brief
+from ..files import sha256
 from ..limits import NO_VERIFY, verifying
 
 NAME = "SHA256SUMS"
@@ -16,7 +16,7 @@ _LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\\]+)")
 def write(folder: Path) -> None:
     """Sum up every file of the folder."""
     names = sorted(path.name for path in folder.iterdir() if path.name != NAME)
-    (folder / NAME).write_text("".join(f"{_sha256(folder / name)}  {name}\n" for name in names), encoding="utf-8")
+    (folder / NAME).write_text("".join(f"{sha256(folder / name)}  {name}\n" for name in names), encoding="utf-8")
 
 
 def check(folder: Path) -> None:
@@ -37,16 +37,8 @@ def check(folder: Path) -> None:
         if not found:
             raise ConfigError(f"{path} is damaged: {brief(line)} is no line of sha256sum: export the network anew")
         wanted, file = found[1], folder / found[2]
-        if not file.is_file() or _sha256(file) != wanted:
+        if not file.is_file() or sha256(file) != wanted:
             what = "is not what was exported" if file.is_file() else "is missing"
             raise ConfigError(f"{file} {what}: it is damaged, or was changed. Get or export the folder anew; if you "
                               f"changed it yourself, run `sha256sum inference.* config.yaml > {NAME}` in it, or set "
                               f"{NO_VERIFY}=1")
-
-
-def _sha256(path: Path) -> str:
-    sha = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            sha.update(block)
-    return sha.hexdigest()
