@@ -25,10 +25,10 @@ from safetensors.numpy import load_file, save_file
 
 from .. import files
 from ..errors import ConfigError
+from ..limits import verifying
 
 FORMAT = 1
 KEPT = 2
-NO_VERIFY = "PPADAPT_NO_VERIFY"
 TUNED, STATE, BEST, PROGRESS = "tuned.safetensors", "state.safetensors", "best_model.safetensors", "progress.json"
 FOLDER = "ckpt"
 _NAME = re.compile(r"step-(\d{6,})")
@@ -106,14 +106,14 @@ def read(folder: Path) -> Checkpoint:
     """
     try:
         whole = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
-        if os.environ.get(NO_VERIFY) != "1" and _text_sha256(whole["content"]) != whole["sha256"]:
+        if verifying() and _text_sha256(whole["content"]) != whole["sha256"]:
             raise DamagedCheckpoint(f"{folder} is damaged: {PROGRESS} does not fit its own checksum")
         progress = json.loads(whole["content"])
         if progress["format"] != FORMAT:
             raise DamagedCheckpoint(f"{folder} is of checkpoint format {progress['format']!r}; this ppadapt reads "
                                     f"{FORMAT}")
         for name, expected in progress["files"].items():
-            if os.environ.get(NO_VERIFY) != "1" and files.sha256(folder / name) != expected:
+            if verifying() and files.sha256(folder / name) != expected:
                 raise DamagedCheckpoint(f"{folder} is damaged: {name} does not fit its checksum")
         return Checkpoint(folder, progress, load_file(str(folder / STATE)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
