@@ -171,8 +171,8 @@ def _under_its_names(net: nn.Layer, entry: Entry, path: Path, key: Optional[str]
         return weights.load_weights(path, key)
     raw = weights.read_file(path)
     if not entry.own_names or raw.format != "paddle":
-        return entry.convert(raw)
-    state = net.state_dict()
+        return entry.convert(raw.chosen(key))
+    raw, state = raw.chosen(key), net.state_dict()
     layers = {name.rpartition(".")[0] for name in state if "." in name}
     dropped = {}
     for name in raw.tensors:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from .layouts.jax import ORPHANED_HEAD
 from .layouts.rules import any_name, linear, reason_of, same
 from .layouts.timm import OURS, TUNED
 from .locate import locate
-from .names import by_reason, compact
+from .names import by_reason, compact, unwrapped
 from .raw import RawCheckpoint
 from .settings import Settings
 from .widths import check_shapes, fits
@@ -112,6 +112,7 @@ def to_ours(raw: RawCheckpoint, key: str | None = None, settings: Settings | Non
     if "ppadapt" in raw.extras:  # our own tuned file: its names are ours, whatever the method
         return Converted(dict(raw.tensors), "ppadapt", raw.path, mapped={name: name for name in raw.tensors},
                          extras=dict(raw.extras), skipped=dict(raw.skipped))
+    raw = _unwrapped(raw)
     prefix, layout = locate(raw, key)
     done = Converted({}, layout.name, raw.path, prefix, extras=dict(raw.extras), skipped=dict(raw.skipped),
                      refused=[f"{settings.name} says {what}" for what in settings.refused])
@@ -141,6 +142,14 @@ def to_ours(raw: RawCheckpoint, key: str | None = None, settings: Settings | Non
     if layout is OURS and FACTS in raw.extras:
         done.facts.take(raw.extras[FACTS], raw.path)
     return done
+
+
+def _unwrapped(raw: RawCheckpoint) -> RawCheckpoint:
+    tensors = {unwrapped(name): array for name, array in raw.tensors.items()}
+    if len(tensors) < len(raw.tensors):
+        raise WeightsError(f"{raw.path} holds tensors twice, with and without what torch.compile or FSDP put there "
+                           "(_orig_mod): keep one of each")
+    return replace(raw, tensors=tensors)
 
 
 def _take(done: Converted, layout: Layout, arrays: Mapping[str, np.ndarray], names: Mapping[str, str],

@@ -11,8 +11,8 @@ from .layouts.timm import ADAPTFORMER, MAE, OURS, PADDLE, TIMM
 from .raw import RawCheckpoint
 
 _ANCHORS = {anchor: re.compile(rf"(?:^|[./])({anchor})$") for anchor in dict.fromkeys(x.anchor for x in LAYOUTS)}
-# What DataParallel, torch.compile or flax put before every name.
-_WRAPPED = ("module.", "_orig_mod.", "module.", "opt/target/", "params/")
+# What DataParallel or flax put before every name.
+_WRAPPED = ("module.", "module.", "opt/target/", "params/")
 
 
 def locate(raw: RawCheckpoint, key: str | None = None) -> tuple[str, Layout]:
@@ -27,12 +27,12 @@ def locate(raw: RawCheckpoint, key: str | None = None) -> tuple[str, Layout]:
     names = list(raw.tensors)
     found = _networks(names, raw)
     if key is not None:
-        chosen = {p: layout for p, layout in found.items() if f"{_bare(p)}.".startswith(f"{_bare(key)}.")}
+        chosen = {p: layout for p, layout in found.items() if _is_under(key, p, raw)}
         if not chosen:
-            raise WeightsError(f"{raw.path}: there is no network under {key!r}; there is: {_listed(found, names)}")
+            raise WeightsError(f"{raw.path}: there is no network under {key!r}; there is: {_listed(found, raw)}")
         found = chosen
     if len(found) > 1:
-        raise WeightsError(f"{raw.path} holds {len(found)} networks: {_listed(found, names)}. Say which: --key "
+        raise WeightsError(f"{raw.path} holds {len(found)} networks: {_listed(found, raw)}. Say which: --key "
                            f"{_bare(next(iter(found))) or '...'}, in a config Arch.pretrained_key (an EMA or teacher "
                            "is another network than the plain one or the student, and trainers differ in their use)")
     if found:
@@ -40,8 +40,9 @@ def locate(raw: RawCheckpoint, key: str | None = None) -> tuple[str, Layout]:
     prefix = shared_prefix(names)
     layout = layout_of([name[len(prefix):] for name in names], raw)
     if layout is None or not any(layout.rule_of(name[len(prefix):]) for name in names):
-        raise WeightsError(f"{raw.path} holds no ViT that is known here; its names begin: {', '.join(names[:4])}. "
-                           f"Read are: {READS}")
+        beside = f" (not read: {', '.join(raw.skipped)})" if raw.skipped else ""
+        raise WeightsError(f"{raw.path} holds no ViT that is known here; its names begin: {', '.join(names[:4])}"
+                           f"{beside}. Read are: {READS}")
     return prefix, layout
 
 
@@ -80,7 +81,13 @@ def _bare(prefix: str) -> str:
     return prefix.rstrip("./").replace("/", ".")
 
 
-def _listed(found: dict[str, Layout], names: list[str]) -> str:
-    rows = [f"{_bare(p) or 'the top level'} ({layout.name}, {sum(n.startswith(p) for n in names)} tensors)"
-            for p, layout in found.items()]
+def _is_under(key: str, prefix: str, raw: RawCheckpoint) -> bool:
+    """Whether a network is where `key` says, counted from the top of the file or from the entry that was read."""
+    places = (_bare(prefix), _bare(f"{raw.under}.{prefix}"))
+    return any(f"{place}.".startswith(f"{_bare(key)}.") for place in places)
+
+
+def _listed(found: dict[str, Layout], raw: RawCheckpoint) -> str:
+    rows = [f"{_bare(p) or raw.under or 'the top level'} ({layout.name}, {sum(n.startswith(p) for n in raw.tensors)} "
+            "tensors)" for p, layout in found.items()]
     return ", ".join(rows) or "none"

@@ -5,6 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+# What torch.compile, FSDP, activation checkpointing and FairScale put into names, anywhere: they change no value.
+_WRAPPED = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_fpw_module)\.")
+
+
+def unwrapped(name: str) -> str:
+    """'blocks.0._orig_mod.norm1.weight' -> 'blocks.0.norm1.weight'."""
+    return _WRAPPED.sub("", name)
+
 
 def compact(names: Iterable[str], limit: int = 6) -> str:
     """'blocks.0-11.norm1.weight, head.bias': the block numbers of equal names are joined."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from .errors import WeightsError
 
 # Where the trainers of the published ViTs put the network inside a checkpoint, in order of preference.
 WRAPPERS = ("model", "state_dict", "module", "model_state", "model_state_dict")
+# What they keep beside it to go on with training.
+_OF_TRAINING = re.compile(r"(?:\w+_)?(?:optim\w*|opt|scaler|sched\w*)(?:_states?)?")
 MAX_NAME = 1000  # characters of a tensor's name
 
 
@@ -28,6 +31,8 @@ class RawCheckpoint:
     `format`: 'torch-zip', 'torch-legacy', 'safetensors', 'npz' or 'paddle'.
     `extras`: the plain data beside the network ('epoch', 'args' as a dict, safetensors metadata...).
     `skipped`: name -> what it is, for what was left in the file (optimizer state).
+    `under`: the entry of the file that holds the tensors ('state_dict'), where it is one; no name has it.
+    `several`: the entries that hold a network each ('model', 'model_ema'); then they begin the tensors' names.
     """
 
     tensors: dict[str, np.ndarray]
@@ -35,6 +40,21 @@ class RawCheckpoint:
     path: str = ""
     extras: dict[str, Any] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    under: str = ""
+    several: tuple[str, ...] = ()
+
+    def chosen(self, key: str | None) -> RawCheckpoint:
+        """The one of `several` that `key` names, without its name before the tensors'; itself where there is one.
+
+        Raises WeightsError where there are several and `key` is none of them.
+        """
+        if not self.several:
+            return self
+        if key not in self.several:
+            raise WeightsError(f"{self.path} holds {len(self.several)} networks: {', '.join(self.several)}. Say which: "
+                               "Arch.pretrained_key (an EMA or teacher is another network than the plain one)")
+        tensors = {n[len(key) + 1:]: t for n, t in self.tensors.items() if n.startswith(f"{key}.")}
+        return replace(self, tensors=tensors, under=key, several=())
 
 
 def check_size(tensors: Mapping[str, Any], path: str) -> None:
@@ -93,25 +113,45 @@ def _find_network(tree: dict[Any, Any], raw: RawCheckpoint, path: str, walk: Wal
         key = next((k for k in WRAPPERS if isinstance(tree.get(k), dict) and walk.arrays(tree[k])), None)
         if key is None:
             break
+        names = _endings(tree[key], walk)
+        rivals = [other for other, value in tree.items() if other != key and isinstance(value, dict)
+                  and not _of_training(other) and 2 * len(names & _endings(value, walk)) > len(names)]
         for other, value in tree.items():
-            if other == key:
-                continue
-            tensors = walk.arrays(value)
-            if tensors or other in ("optimizer", "scaler", "lr_scheduler"):
-                raw.skipped[_name(other)] = f"{tensors} tensors beside the network"
-            else:
-                raw.extras[_name(other)] = walk.plain(value)
+            if other != key and other not in rivals:
+                _put_aside(raw, other, value, walk)
+        if rivals:
+            raw.several = tuple(map(_name, (key, *rivals)))
+            return {k: tree[k] for k in (key, *rivals)}
+        raw.under = f"{raw.under}.{key}" if raw.under else key
         tree = tree[key]
     if not walk.arrays(tree):
         raise WeightsError(f"{path} holds no tensors; its entries are: "
                            f"{', '.join(map(_name, list(tree)[:8])) or 'none'}. The network is looked for at "
                            f"the top level and under {', '.join(WRAPPERS)}")
     if not any(is_array(unwrap(v)) for v in tree.values()):
-        for other in ("optimizer", "scaler", "lr_scheduler"):
-            if other in tree:
-                tree = {k: v for k, v in tree.items() if k != other}
-                raw.skipped[other] = "beside the network"
+        for other in [other for other in tree if _of_training(other)]:
+            tree = {k: v for k, v in tree.items() if k != other}
+            raw.skipped[_name(other)] = "beside the network"
     return tree
+
+
+def _of_training(key: Any) -> bool:
+    return isinstance(key, str) and bool(_OF_TRAINING.fullmatch(key))
+
+
+def _endings(tree: dict[Any, Any], walk: Walk) -> set[str]:
+    """The ends of the names of its tensors: those of an EMA are the network's, whatever stands before them."""
+    return {".".join(name.split(".")[-3:]) for name, value in _flatten(tree, walk) if is_array(value)}
+
+
+def _put_aside(raw: RawCheckpoint, key: Any, value: Any, walk: Walk) -> None:
+    tensors = walk.arrays(value)
+    if not tensors and not _of_training(key):
+        raw.extras[_name(key)] = walk.plain(value)
+        return
+    nameless = isinstance(unwrap(value), (list, tuple)) and not _of_training(key)
+    raw.skipped[_name(key)] = f"{tensors} tensors beside the network" + (
+        ", without names: if they are an EMA, this is not it" if nameless else "")
 
 
 def _name(key: Any) -> str:

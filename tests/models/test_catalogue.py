@@ -1,5 +1,6 @@
 """The catalogue: one table of all networks, and what it takes to add one from outside of the package."""
 import importlib.util
+import pickle
 
 import numpy as np
 import paddle
@@ -94,6 +95,13 @@ def test_weights_of_a_network_from_outside(monkeypatch, tmp_path):
     save_pdparams(tmp_path / "own.pdparams", {n: t.numpy() for n, t in source.state_dict().items()})
     network = ppadapt.network("two_towers", pretrained=str(tmp_path / "own.pdparams"))
     np.testing.assert_array_equal(network.stem.weight.numpy(), source.stem.weight.numpy())
+    state = {n: t.numpy() for n, t in source.state_dict().items()}
+    averaged = {n: a + 1 for n, a in state.items()}
+    (tmp_path / "two.pdparams").write_bytes(pickle.dumps({"model": state, "ema": averaged}, protocol=4))
+    network = ppadapt.network("two_towers", pretrained=str(tmp_path / "two.pdparams"), pretrained_key="ema")
+    np.testing.assert_array_equal(network.stem.weight.numpy(), averaged["stem.weight"])
+    with pytest.raises(WeightsError, match="holds 2 networks: model, ema. Say which: Arch.pretrained_key"):
+        ppadapt.network("two_towers", pretrained=str(tmp_path / "two.pdparams"))
     with pytest.raises(ConfigError, match="no weights of two_towers ship with ppadapt"):
         ppadapt.network("two_towers", pretrained=True)
 

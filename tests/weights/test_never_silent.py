@@ -87,11 +87,44 @@ def test_a_file_of_several_networks_is_never_a_silent_choice(case, key, listed):
     assert load_weights(path, key).prefix.startswith(key)
 
 
-def test_an_ema_beside_the_weights_is_asked_for(tmp_path):
-    write_torch(str(tmp_path / "x.pth"), plain(), {})
-    tensors = {f"{name}.{n}": a for name in ("model", "model_ema") for n, a in plain().items()}
-    with pytest.raises(WeightsError, match="holds 2 networks: model .*, model_ema "):
-        to_ours(RawCheckpoint(tensors, "torch-zip", "x.pth"))
+def a_pickle_of(path, **entries):
+    """A .pdparams of dicts of tensors; what it holds is found as in torch's files."""
+    import pickle
+
+    def paddles(value):
+        return {n: a.T if np.ndim(a) == 2 else a for n, a in value.items()} if isinstance(value, dict) else value
+
+    entries = {key: paddles(value) for key, value in entries.items()}
+    path.write_bytes(pickle.dumps(entries, protocol=4))
+    return path
+
+
+@pytest.mark.parametrize("names", [
+    ("model", "model_ema"), ("state_dict", "state_dict_ema"), ("teacher", "student"), ("model", "ema"),
+    ("student", "teacher", "model"), ("net", "ema_net"), ("state_dict", "params_ema", "model")])
+def test_an_ema_beside_the_weights_is_asked_for(tmp_path, names):
+    """`model` was taken and the EMA beside it only listed."""
+    states = {name: plain(**{"fc_norm.bias": np.full(16, i, "f4")}) for i, name in enumerate(names)}
+    file = a_pickle_of(tmp_path / "x.pdparams", **states, optimizer={"state": {0: {"exp_avg": np.ones(3)}}})
+    with pytest.raises(WeightsError, match=f"holds {len(names)} networks: .*--key .*Arch.pretrained_key"):
+        load_weights(file)
+    for i, name in enumerate(names):
+        found = load_weights(file, name)
+        assert (found.tensors["fc_norm.bias"] == i).all() and found.complete and "optimizer" in found.skipped
+        network = ppadapt.network("vit_base_patch16", pretrained=str(file), pretrained_key=name, pool="avg", **SMALL)
+        assert (network.fc_norm.bias.numpy() == i).all()
+
+
+def test_what_is_no_second_network_asks_nothing(tmp_path):
+    file = a_pickle_of(tmp_path / "x.pdparams", model=plain(), dino_loss={"center": np.ones((1, 4), "f4")},
+                       optimizer_states=[{"exp_avg": plain()}], ema=[np.ones(3, "f4")] * 2, epoch=[3])
+    found = load_weights(file)
+    assert found.complete and found.extras["epoch"] == [3] and found.prefix == ""
+    assert "without names: if they are an EMA, this is not it" in found.skipped["ema"]
+    assert set(found.skipped) == {"dino_loss", "optimizer_states", "ema"}
+    assert load_weights(file, "model").tensors.keys() == found.tensors.keys()
+    with pytest.raises(WeightsError, match="no network under 'ema'; there is: model .paddle"):
+        load_weights(file, "ema")
 
 
 @pytest.mark.parametrize("prefix", [
@@ -100,6 +133,19 @@ def test_an_ema_beside_the_weights_is_asked_for(tmp_path):
 def test_whatever_stands_before_every_name(prefix):
     found = to_ours(RawCheckpoint({prefix + n: a for n, a in plain().items()}, "torch-zip", "x.pth"))
     assert found.complete and found.prefix == prefix and found.arch["depth"] == 2
+
+
+@pytest.mark.parametrize("wrapper", ["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."])
+def test_wrappers_of_training_inside_names(wrapper):
+    def named(name):
+        block, _, rest = name.partition(".norm1")
+        return f"{wrapper}{block}.{wrapper}norm1{rest}" if rest else wrapper + name
+
+    tensors = {named(name): a for name, a in plain().items()}
+    assert to_ours(RawCheckpoint(tensors, "torch-zip", "x.pth")).complete
+    tensors["cls_token"] = plain()["cls_token"]
+    with pytest.raises(WeightsError, match="holds tensors twice"):
+        to_ours(RawCheckpoint(tensors, "torch-zip", "x.pth"))
 
 
 def test_what_lies_beside_the_network_is_said():
