@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import math
 from dataclasses import dataclass, field
 from typing import Mapping, NamedTuple, Union
@@ -143,11 +144,17 @@ class Anatomy:
 
     def is_head(self, name: str) -> bool:
         """Whether the parameter or buffer `name` belongs to the classifier."""
-        return name.startswith(tuple(f"{part}." for part in (self.head, *self.head_twins, *self.head_extra)))
+        return name.startswith(_below(self.head, *self.head_twins, *self.head_extra))
 
     def answers(self, name: str) -> bool:
         """Whether the parameter `name` is of the head or its twins, which always train."""
-        return name.startswith(tuple(f"{part}." for part in (self.head, *self.head_twins)))
+        return name.startswith(_below(self.head, *self.head_twins))
+
+
+@functools.lru_cache(maxsize=64)
+def _below(*paths: str) -> tuple[str, ...]:
+    """What the names of all that is below these paths begin with."""
+    return tuple(f"{path}." for path in paths)
 
 
 VIT = Anatomy()

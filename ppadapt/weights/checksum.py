@@ -43,7 +43,8 @@ def verify(tensors: Mapping[str, np.ndarray], recorded: str | None, path: str | 
 
 def check_finite(tensors: Mapping[str, np.ndarray], path: str | os.PathLike) -> None:
     """Raises WeightsError naming the tensors that hold NaN or infinity, and variances that are negative."""
-    bad = [f"{name} ({_infinite(array)})" for name, array in tensors.items() if not _finite(array)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        bad = [f"{name} ({_infinite(array)})" for name, array in tensors.items() if not _finite(array)]
     bad += [f"{name} (a negative variance)" for name, array in tensors.items()
             if name.endswith(("running_var", "._variance")) and not (np.asarray(array) >= 0).all()]
     if bad:
@@ -64,14 +65,14 @@ def check_weights(tensors: Mapping[str, np.ndarray], path: str | os.PathLike) ->
 
 
 def _finite(array: np.ndarray) -> bool:
+    """Whether all values are; numpy is to be silent about overflows."""
     array = np.asarray(array)
     if array.dtype.kind not in "fc":
         return True
     if array.dtype == np.float16:  # whose arithmetic is slow: an exponent of ones is NaN or infinity
         return not bool((np.bitwise_and(array.view(np.uint16), 0x7C00) == 0x7C00).any())
-    with np.errstate(over="ignore", invalid="ignore"):
-        # One pass: NaN and infinity always reach the sum; an overflow only asks for the second look.
-        return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
+    # One pass: NaN and infinity always reach the sum; an overflow only asks for the second look.
+    return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
 
 
 def _infinite(array: np.ndarray) -> str:

@@ -71,8 +71,8 @@ def read_header(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, tupl
 def read_into_memory(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any], Callable[[], None]]:
     """As `load_tuned`, sooner: (tensors, manifest, check).
 
-    The file is read once. Whether it is damaged is found out by another thread, while something is made of the
-    tensors; `check()` waits for it, and raises WeightsError.
+    The file is read once. Whether it is damaged, or holds what no network computes with, is found out by another
+    thread, while something is made of the tensors; `check()` waits for it, and raises WeightsError.
     """
     name = os.fspath(path)
     data = np.fromfile(name, np.uint8) if os.path.isfile(name) else np.zeros(0, np.uint8)
@@ -80,14 +80,15 @@ def read_into_memory(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], di
         _open(path)  # says what it is instead
     pool = ThreadPoolExecutor(1)
     sealed = pool.submit(safetensors_file.verify, data, name)
-    pool.shutdown(wait=False)
     raw = safetensors_file.parse(data, name)
     manifest = parse_manifest(raw.extras[KEY], path) if KEY in raw.extras else _open(path)[1]
-    check_weights(raw.tensors, path)
+    of_numbers = pool.submit(check_weights, raw.tensors, path)
+    pool.shutdown(wait=False)
 
     def check() -> None:
         if not sealed.result():
             verify(raw.tensors, manifest.get("digest"), path)
+        of_numbers.result()
 
     return raw.tensors, manifest, check
 

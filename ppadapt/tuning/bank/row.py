@@ -70,7 +70,9 @@ class Row:
         if (self.digest and found != self.digest) or (not self.digest and now != self.stamp):
             raise WeightsError(f"{self.path} of task {self.name!r} is another file than the one that was added (digest "
                                f"{found[:16]}, then {self.digest[:16] or 'not read'}). Remove the task and add it anew")
-        weights = {branch: self._weights(branch, tensors, network) for branch in self.branches}
+        witnesses = paddle.to_tensor(np.array([self.secret + branch.number for branch in self.branches], "int64"))
+        weights = {branch: {**self._weights(branch, tensors, network), WITNESS: witness}
+                   for branch, witness in zip(self.branches, paddle.split(witnesses, len(self.branches)))}
         return Loaded(self, weights, found, sum(array.nbytes for array in arrays.values()))
 
     def _weights(self, branch: Branch, tensors: Mapping[str, paddle.Tensor], network: nn.Layer) -> Weights:
@@ -80,7 +82,7 @@ class Row:
             (name, value), = weights.items()
             shape = branch.layer.state_dict()[name].shape
             weights[name] = (value - _own(network, branch.base)).reshape(shape)
-        return {**weights, WITNESS: paddle.to_tensor(np.array([self.secret + branch.number], "int64"))}
+        return weights
 
 
 @dataclass(frozen=True, eq=False)

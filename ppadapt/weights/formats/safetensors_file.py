@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import struct
 from collections.abc import Mapping
 from typing import Any, Callable
@@ -33,6 +34,8 @@ DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8",
 CODES = {np.dtype(code): name for name, code in DTYPES.items() if name != "BF16"}
 MAX_HEADER = 100_000_000  # the format's own limit
 MAX_DIMENSIONS = 32  # numpy's own
+MAX_DIGITS = 20  # of a number in the header: Python before 3.11 takes hours over millions of digits
+LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (MAX_DIGITS + 1))
 SEAL = "ppadapt.sha256"  # the key in the metadata, always the first of the header
 _SEALED = f'{{"__metadata__":{{"{SEAL}":"'.encode()
 _AT = 8 + len(_SEALED)  # where the 64 digits lie
@@ -121,7 +124,8 @@ def _header(path: str, mapped: np.ndarray) -> tuple[dict[str, Any], int]:
     if count > limits.limit("PPADAPT_MAX_TENSORS"):
         raise WeightsError(f"{path} holds {limits.beyond('PPADAPT_MAX_TENSORS', count)}")
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=_no_key_twice, parse_int=_short)
+        parse_int = _short if LONG_NUMBER.search(text) else None
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=_no_key_twice, parse_int=parse_int)
     except _TwiceError as error:
         raise WeightsError(f"{path} is damaged or made to deceive: its header has {brief(str(error))} twice; get it "
                            "again") from None
@@ -147,7 +151,7 @@ def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _short(digits: str) -> int:
-    if len(digits) > 20:  # Python before 3.11 takes hours over millions of digits
+    if len(digits) > MAX_DIGITS:
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
 
