@@ -1,5 +1,6 @@
 # make demo | test | compare | lint | fuzz | clean. Each sets up what it needs in .venv; PYTHON chooses the interpreter,
 # PADDLE the build (cpu or gpu).
+# make wheel-test: builds sdist and wheel, and uses the wheel in a fresh virtual environment, far from the checkout.
 # make test-paddle | demo-paddle: the same with another Paddle in a venv of its own, e.g. PADDLE_VERSION=2.6.2;
 # TESTS chooses folders and options of pytest. What passes: docs/paddle_versions.md.
 PYTHON ?= python3
@@ -12,7 +13,7 @@ BIN := .venv/bin
 READY := .venv/ready-$(PADDLE)
 OLD := .venv-paddle-$(PADDLE_VERSION)
 
-.PHONY: demo test compare lint clean test-paddle demo-paddle fuzz
+.PHONY: demo test compare lint wheel-test clean test-paddle demo-paddle fuzz
 
 demo: $(READY)
 	$(BIN)/python tools/demo.py
@@ -25,6 +26,9 @@ compare: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check .
+
+wheel-test: $(READY)
+	$(BIN)/python tests/package/try_wheel.py
 
 test-paddle: $(OLD)/ready
 	$(OLD)/bin/python -m pytest $(TESTS)

@@ -1,11 +1,26 @@
 """Installation: `pip install .[cpu]` or `pip install .[gpu]`, with `zoo` for PaddleClas's networks."""
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "ppadapt/version.py").read_text(encoding="utf-8")).group(1)
+
+
+
+class WithConfigs(build_py):
+    """The wheel has the folder configs inside of the package, where `ppadapt.config.shipped` looks first."""
+
+    def run(self):
+        super().run()
+        if not getattr(self, "editable_mode", False):  # there it is found beside the package
+            inside = Path(self.build_lib) / "ppadapt" / "configs"
+            shutil.rmtree(inside, ignore_errors=True)  # of an earlier build
+            shutil.copytree(HERE / "configs", inside)
+
 
 setup(
     name="ppadapt",
@@ -15,7 +30,9 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["ppadapt", "ppadapt.*"]),
-    package_data={"ppadapt": ["assets/*"]},
+    package_data={"ppadapt": ["assets/*", "py.typed"]},
+    cmdclass={"build_py": WithConfigs},
+    entry_points={"console_scripts": ["ppadapt=ppadapt.cli:main"]},
     python_requires=">=3.9",
     install_requires=[
         "matplotlib",

@@ -69,12 +69,12 @@ def only_warnings() -> None:
     LOGGER.setLevel(_least)
 
 
-def setup(log_file: Optional[Path] = None, notes: Sequence[str] = ()) -> None:
+def setup(log_file: Optional[Path] = None, notes: Sequence[str] = (), facts: Sequence[str] = ()) -> None:
     """Send log lines to the screen and to `log_file`. Called anew, it replaces what was set up before.
 
     Args:
         log_file: begins with the lines since the last `setup` without one, for a run is built before it has a folder.
-        notes: warnings to begin with.
+        facts, notes: lines and warnings to begin with.
     """
     said = [record for handler in LOGGER.handlers if isinstance(handler, _Memory) for record in handler.records]
     for handler in list(LOGGER.handlers):
@@ -90,6 +90,8 @@ def setup(log_file: Optional[Path] = None, notes: Sequence[str] = ()) -> None:
     if log_file:
         for record in said:
             file.handle(record)
+    for fact in facts:
+        LOGGER.info("%s", fact)
     for note in notes:
         LOGGER.warning("%s", note)
 

@@ -98,7 +98,7 @@ def _published(name: str, entry: Entry) -> Path:
         return entry.download()
     raise ConfigError(f"Arch.pretrained: True: no weights of {name} ship with ppadapt (there are: "
                       f"{', '.join(known for known, one in NETWORKS.items() if one.shipped)}). Give the path of a "
-                      "file; tools/convert_weights.py makes one from a published checkpoint")
+                      "file; `ppadapt convert` makes one from a published checkpoint")
 
 
 def load(net: nn.Layer, entry: Entry, path: Path, new: tuple[str, ...] = (), key: Optional[str] = None,

@@ -1,20 +1,14 @@
 """Loading weights: what the converter refuses, loading refuses; what is left out is in the report, with the reason."""
-import importlib.util
-from pathlib import Path
 
 import numpy as np
 import paddle
 import pytest
 
 import ppadapt
+from ppadapt.cli import convert as tool
 from ppadapt.errors import UserError
 from ppadapt.networks import network_and_report
 from ppadapt.weights import WeightsError, save_pdparams
-
-TOOL = Path(__file__).resolve().parents[1] / "tools" / "convert_weights.py"
-spec = importlib.util.spec_from_file_location("convert_weights", TOOL)
-tool = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tool)
 
 SMALL = {"img_size": 8, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2}
 NAME = "vit_micro_patch4_32"

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from _run import run
+from _run import guarded
 from benchmarks import bank, features, inference, measures, pipeline, startup, training
 
 TOOLS = Path(__file__).resolve().parent
@@ -146,4 +146,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    guarded(main)

@@ -1,37 +1,6 @@
 #!/usr/bin/env python3
-"""Export a tuned network for serving, and check that it answers as dygraph does."""
-from pathlib import Path
-
-from _run import config_parser, run
-
-EXAMPLES = """\
-  python tools/export_model.py -c configs/cifar10/vit_micro_adaptformer.yaml \\
-      -o Global.pretrained_model=output/.../best_model.safetensors --output inference/
-  python tools/export_model.py -c ... -o Global.pretrained_model=... --output onnx/ --format onnx
-  python tools/infer.py --exported inference/ -o Infer.infer_imgs=photos/
-The folder holds the model, its preprocessing and its class names. Nothing is written where the check fails.
-"""
-
-
-def main():
-    parser = config_parser(__doc__, EXAMPLES)
-    parser.add_argument("--output", type=Path, default=Path("inference"), metavar="FOLDER", help="(%(default)s)")
-    parser.add_argument("--format", help="paddle (.json, the default from Paddle 3 on), paddle-2.6 (.pdmodel), or "
-                        "onnx (pip install 'ppadapt[onnx]')")
-    parser.add_argument("--tolerance", type=float, default=1e-4, metavar="D",
-                        help="largest difference of a log-probability from dygraph's (%(default)s)")
-    parser.add_argument("--force", action="store_true", help="replace an exported folder that is there")
-    args = parser.parse_args()
-    from ppadapt import config, log
-    from ppadapt.serve import service as serving
-
-    loaded = config.load(args.config, args.override)
-    log.setup(notes=loaded.notes)
-    difference = serving.export_model(loaded, args.output, args.format, args.tolerance, args.force)
-    print(f"largest difference of a log-probability from dygraph's: {difference:.1e} (tolerance {args.tolerance:.0e})")
-    for path in sorted(args.output.iterdir()):
-        print(f"{path}  {path.stat().st_size / 1e6:.2f} MB")
-
+"""Export a tuned network for serving, and check that it answers as dygraph does: `ppadapt export` from a checkout."""
+from _run import run
 
 if __name__ == "__main__":
-    run(main)
+    run("export")

@@ -7,6 +7,7 @@ Keys of a fixed section are checked here, options that belong to a `name` where 
     sections   what there is                          merging    one over the other, names that change
     reading    a file and its bases as plain data     overrides  -o
     places     output paths of a stranger's folder    paddleclas what its configs say beyond ours
+    shipped    those that come with the package, by name
 """
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from typing import Any, Mapping, Sequence, Union
 
 from ..errors import ConfigError, choose
 from ..options import check_options, construct, section
+from ..version import __version__
 from . import overrides as changes
 from .merging import settle
 from .overrides import values
@@ -23,28 +25,43 @@ from .paddleclas import translate
 from .places import forget_places
 from .reading import plain, read
 from .sections import AMP, EMA, Arch, Config, DataLoader, Global, Infer, Loss, Metric, Sampler, Side, WorkerOptions
+from .shipped import find, is_shipped
 
 __all__ = ["AMP", "EMA", "Arch", "Config", "DataLoader", "Global", "Infer", "Loss", "Metric", "Sampler", "Side",
-           "WorkerOptions", "check_options", "construct", "load", "parse", "values"]
+           "WorkerOptions", "check_options", "construct", "find", "load", "parse", "values"]
 
 
 def load(path: Union[str, Path], overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file, apply `-o` overrides ("Global.epochs=5") and check it.
 
-    What was dropped or kept where it may surprise is in the `notes` of the result.
+    What was dropped or kept where it may surprise is in the `notes` of the result, what it was read from in its
+    `facts`, and the file itself is its `source`.
+
+    Args:
+        path: of a file, or the name of a config that ships ("digits/vit_micro_adaptformer").
 
     Raises:
         ConfigError: in one line, for a missing file, bad YAML, an unknown key or a value that is not allowed.
     """
-    tree = read(Path(path))
-    forgotten = forget_places(tree, Path(path), overrides)
+    given, path = path, find(path)
+    tree, files = read(path)
+    forgotten = forget_places(tree, path, overrides)
     for override in overrides:
         tree = changes.apply(tree, override)
     tree, notes = settle(tree)
     notes += translate(tree)
     config = parse(tree, str(path))
-    config.notes = (*forgotten, *notes)
+    config.source, config.notes = path, (*forgotten, *notes)
+    config.facts = (_told(given, path, files),)
     return config
+
+
+def _told(given: Union[str, Path], path: Path, files: Sequence[Path]) -> str:
+    """What a config was read from, and what of it comes with the package."""
+    if is_shipped(path):
+        return f"config {given}: {path}, which ships with ppadapt {__version__}"
+    based = [file.name for file in files if is_shipped(file)]
+    return f"config: {path}" + f", based on {', '.join(based)}, which ship with ppadapt {__version__}" * bool(based)
 
 
 def parse(tree: Mapping[str, Any], source: str = "the config") -> Config:

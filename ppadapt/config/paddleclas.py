@@ -6,7 +6,7 @@ from typing import Any
 # Place -> why nothing is lost where it is left out.
 _NOT_TAKEN = {
     "Global.image_shape": "the size is that of Arch.img_size and of transform_ops",
-    "Global.save_inference_dir": "tools/export_model.py --output says where",
+    "Global.save_inference_dir": "`ppadapt export --output` says where",
     "Global.to_static": "training runs in dygraph",
     "Global.use_dali": "images are read by DataLoader's loader",
     "Global.print_mode": "there is one form of log",

@@ -14,6 +14,7 @@ import yaml
 
 from ..errors import ConfigError, brief
 from ..limits import beyond, limit
+from . import shipped
 from .merging import overlay
 from .sections import Config, fixed_sections
 
@@ -91,13 +92,16 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(" ".join(said.split())) from None
 
 
-def read(path: Path) -> dict:
-    """A config file over those of its `_base_`.
+def read(path: Path) -> tuple[dict, list[Path]]:
+    """A config file over those of its `_base_`, and all files that were read.
+
+    A base is a path seen from the file's folder, or else the name of a config that ships.
 
     Raises:
         ConfigError: for a file that is missing, not UTF-8, no YAML or none of sections.
     """
-    return _read(path, (), {})
+    done: dict[Path, dict] = {}
+    return _read(path, (), done), list(done)
 
 
 def _read(path: Path, seen: tuple[Path, ...], done: dict[Path, dict]) -> dict:
@@ -122,7 +126,9 @@ def _read(path: Path, seen: tuple[Path, ...], done: dict[Path, dict]) -> dict:
         raise ConfigError(f"config file {path}: _base_ is {brief(bases)}: give the path of a file, or a list of them")
     merged: dict = {}
     for base in bases:
-        merged = overlay(merged, _read(path.parent / base, (*seen, place), done))
+        beside = path.parent / base
+        found = beside if beside.exists() else shipped.find(base)
+        merged = overlay(merged, _read(found if found.exists() else beside, (*seen, place), done))
     done[place] = overlay(merged, _said(tree, fixed_sections()))
     return done[place]
 
@@ -131,7 +137,10 @@ def _text(path: Path) -> str:
     try:
         if not path.exists():
             near = ", ".join(sorted(str(p) for p in path.parent.glob("*.y*ml"))[:8]) if path.parent.is_dir() else ""
-            raise ConfigError(f"config file {path} does not exist" + (f". There are: {near}" if near else ""))
+            ships = shipped.nearest(path)
+            raise ConfigError(f"config file {path} does not exist" + (f". There are: {near}" if near else "") + "; no "
+                              "config that ships is called so" + (f". Did you mean {ships!r}?" if ships else "")
+                              + " `ppadapt configs` lists those")
         if not path.is_file():
             raise ConfigError(f"config file {path} is a folder or a device: give the path of a YAML file")
         if path.stat().st_size > _MOST_BYTES:

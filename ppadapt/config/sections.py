@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, ClassVar, Optional, Union, get_type_hints
 
 from ..ranges import Count, Positive, Range, Seed, Whole
@@ -167,7 +168,10 @@ class Config:
     Loss: Loss = field(default_factory=Loss)
     Metric: Metric = field(default_factory=Metric)
     Infer: Infer = field(default_factory=Infer)
-    notes: ClassVar[tuple[str, ...]] = ()  # of one that was read: what was dropped or kept where it may surprise
+    # Of one that was read: the file, what it was read from, what was dropped or kept where it may surprise.
+    source: ClassVar[Optional[Path]] = None
+    facts: ClassVar[tuple[str, ...]] = ()
+    notes: ClassVar[tuple[str, ...]] = ()
 
     def to_dict(self) -> dict:
         """The configuration as it was resolved, as plain data that `parse` reads again."""

@@ -1,4 +1,4 @@
-"""What `tools/train.py` and `tools/eval.py` do, for Python and notebooks: config in, results out."""
+"""What `ppadapt train`, `eval` and `infer` do, for Python and notebooks: config in, results out."""
 from __future__ import annotations
 
 import contextlib
@@ -32,18 +32,21 @@ from . import pictures
 MOST_CLASSES = 100  # of which a table is still read
 
 
-def train(config: Config, source: Path = Path("run.yaml")) -> dict:
+def train(config: Config, source: Optional[Path] = None) -> dict:
     """Train as the config says. Returns the results, which are also in `results.json` of the run's folder.
 
     The folder is Global.output_dir / <data set>-<config name> / <time>: config.yaml, train.log, vdl/,
     best_model.safetensors, latest.safetensors, results.json, a picture of what was found of each class, and in ckpt/
     the last two checkpoints. Of several processes that paddle.distributed.launch started, the first writes it.
 
+    Args:
+        source: the config's file, which names the runs; that it was read from when absent.
+
     Raises:
         UserError: for every mistake in the config, its files or its data, and for a loss that is not finite.
     """
-    log.setup(notes=config.notes)
-    job, model = build.job(config, run_name(source))
+    log.setup(notes=config.notes, facts=config.facts)
+    job, model = build.job(config, run_name(source or config.source or Path("run.yaml")))
     if job.processes.first:
         config_text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
         files.write_text(job.folder / "config.yaml", config_text)
@@ -108,7 +111,7 @@ def evaluate(config: Config, backend: Optional[str] = None, precision: str = "fl
     Raises:
         UserError: as `train`; also when nothing tuned or pretrained is given, for that would measure chance.
     """
-    log.setup(notes=config.notes)
+    log.setup(notes=config.notes, facts=config.facts)
     build.set_device(config.Global.device)
     together = processes.join()
     if not together.first:
@@ -159,7 +162,7 @@ def infer(config: Config, backend: Optional[str] = None, precision: str = "float
     Raises:
         UserError: for a mistake in the config, or when no image is found or none can be read.
     """
-    log.setup(notes=config.notes)
+    log.setup(notes=config.notes, facts=config.facts)
     options = config.Infer
     if not options.infer_imgs:
         raise ConfigError("Infer.infer_imgs is missing: give an image, a folder or a glob, "

@@ -141,4 +141,4 @@ def _onnx(folder: Path, device: str) -> Predict:
 def _need(files: list[Path]) -> None:
     for file in files:
         if not file.is_file():
-            raise ConfigError(f"{file} does not exist: export the network anew with tools/export_model.py")
+            raise ConfigError(f"{file} does not exist: export the network anew with `ppadapt export`")

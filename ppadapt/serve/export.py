@@ -109,14 +109,14 @@ def read_manifest(folder: Path) -> dict:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        raise ConfigError(f"{folder} is no exported network: it has no {MANIFEST}. tools/export_model.py makes one")
+        raise ConfigError(f"{folder} is no exported network: it has no {MANIFEST}. `ppadapt export` makes one")
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ValueError(f"it has {path.stat().st_size:,} bytes, and may have {_MOST_BYTES:,}")
         manifest = parse_yaml(path.read_text(encoding="utf-8"))
         _check(manifest)
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"{path} is not of tools/export_model.py ({type(error).__name__}: {error}): export "
+        raise ConfigError(f"{path} is not of `ppadapt export` ({type(error).__name__}: {error}): export "
                           "the network anew") from None
     return manifest
 

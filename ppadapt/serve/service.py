@@ -1,4 +1,4 @@
-"""From a config or an exported folder to whoever answers: what tools/export_model.py, infer.py and eval.py share."""
+"""From a config or an exported folder to whoever answers: what `ppadapt export`, `infer` and `eval` share."""
 from __future__ import annotations
 
 import os

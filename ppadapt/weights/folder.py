@@ -31,7 +31,7 @@ def weight_file(path: Path) -> Path:
             return path / name
     if any((path / name).is_file() for name in ADAPTER):
         raise WeightsError(f"{path} is a folder of peft, with an adapter and no network: give the network as the "
-                           "weights, and make a tuned file of the adapter with tools/convert_weights.py --base")
+                           "weights, and make a tuned file of the adapter with `ppadapt convert --base`")
     held = sorted(entry.name for entry in path.iterdir())
     raise WeightsError(f"{path} is a folder without weights: it holds {', '.join(held[:8]) or 'nothing'}; looked for "
                        f"were {', '.join((*WEIGHTS, *INDICES))}. Give the weight file itself")

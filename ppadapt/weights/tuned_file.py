@@ -98,7 +98,7 @@ def _open(path: str | os.PathLike) -> tuple[RawCheckpoint, dict[str, Any]]:
     if raw.format != "safetensors" or KEY not in raw.extras:
         is_network = raw.extras.get("format") == "ppadapt.network"
         hint = ("it is a whole network: give it as Arch.pretrained" if is_network else
-                "a checkpoint of the authors becomes one with tools/convert_weights.py --output "
-                "x.safetensors")
+                "a checkpoint of the authors becomes one with `ppadapt convert --output "
+                "x.safetensors`")
         raise WeightsError(f"{path} is {raw.format} without a ppadapt manifest, so not a tuned file: {hint}")
     return raw, parse_manifest(raw.extras[KEY], path)

@@ -178,7 +178,7 @@ def test_a_file_that_is_gone_or_damaged_is_named(exported, plan, tmp_path):
     with pytest.raises(UserError, match=r"inference.pdiparams does not exist: export"):
         serving.service(plan, exported=folder)
     (folder / "inference.yml").write_text("Global: {}\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"inference.yml is not of tools/export_model.py"):
+    with pytest.raises(UserError, match=r"inference.yml is not of `ppadapt export`"):
         serving.service(plan, exported=folder)
 
 

@@ -191,7 +191,7 @@ ROWS = [
     refused("parameters gone", lambda folder: (folder / "inference.pdiparams").unlink(),
             "inference.pdiparams does not"),
     refused("manifest gone", lambda folder: (folder / "inference.yml").unlink(), "it has no inference.yml"),
-    refused("manifest empty", text("inference.yml", b""), "inference.yml is not of tools/export_model.py"),
+    refused("manifest empty", text("inference.yml", b""), "inference.yml is not of `ppadapt export`"),
     refused("manifest binary", text("inference.yml", bytes(range(256))), "inference.yml is not of tools"),
     refused("manifest that runs", text("inference.yml", b"a: !!python/object/apply:os.mkdir [OWNED]\n"),
             "inference.yml is not of tools"),

@@ -1,6 +1,5 @@
 """tools/convert_weights.py as a user runs it: files, exit codes, one line for a mistake."""
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -8,12 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ppadapt.cli import convert as tool
 from ppadapt.weights import digest, load_tuned, load_weights, read_file, save_safetensors, write_torch
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "convert_weights.py"
-spec = importlib.util.spec_from_file_location("convert_weights", TOOL)
-tool = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tool)
 
 
 def run(*arguments):
@@ -22,8 +19,8 @@ def run(*arguments):
 
 def test_it_runs_from_anywhere_without_installation_or_torch(golden_dir, tmp_path):
     code = (
-        "import runpy, sys; sys.modules['torch'] = sys.modules['paddle'] = None; sys.argv = sys.argv[1:]; "
-        "runpy.run_path(sys.argv[0], run_name='__main__')"
+        "import os, runpy, sys; sys.modules['torch'] = sys.modules['paddle'] = None; sys.argv = sys.argv[1:]; "
+        "sys.path[0] = os.path.dirname(sys.argv[0]); runpy.run_path(sys.argv[0], run_name='__main__')"
     )
     source = golden_dir("jax_npz") / "checkpoint.npz"
     done = subprocess.run(

@@ -1,0 +1,127 @@
+"""What the commands share: their parsers, and a user's mistake in one line instead of a traceback."""
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, Callable, Optional
+
+# Paddle looks for ccache at every import, though only building extensions would need it.
+warnings.filterwarnings("ignore", message="No ccache found")
+
+
+def parser(command: str, description: Optional[str], examples: str) -> argparse.ArgumentParser:
+    """The parser of a command."""
+    return argparse.ArgumentParser(prog=f"ppadapt {command}", description=description, epilog="examples:\n" + examples,
+                                   formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def config_parser(command: str, description: Optional[str], examples: str,
+                  required: bool = True) -> argparse.ArgumentParser:
+    """A parser with -c and -o, as PaddleClas's tools have them."""
+    made = parser(command, description, examples)
+    made.add_argument("-c", "--config", required=required, metavar="FILE",
+                      help="YAML config: a path, or one that ships (`ppadapt configs` lists them)")
+    made.add_argument("-o", "--override", action="append", default=[], metavar="A.b=c",
+                      help="change one value of the config; may be given many times")
+    return made
+
+
+def serving_parser(command: str, description: Optional[str], examples: str) -> argparse.ArgumentParser:
+    """The same for commands that only compute answers: a backend may be chosen, or an exported folder given."""
+    made = config_parser(command, description, examples, required=False)
+    made.add_argument("--exported", type=Path, metavar="FOLDER", help="a folder of `ppadapt export`, in the place of "
+                      "-c: it knows its config, preprocessing and classes")
+    made.add_argument("--backend", help="dygraph (the default), paddle_inference or onnx; without --exported, the "
+                      "network is exported for this call")
+    made.add_argument("--precision", default="float32", help="of paddle_inference: float32 (the default), bfloat16, "
+                      "or on a GPU float16")
+    return made
+
+
+def serving_options(args: argparse.Namespace) -> dict:
+    """What `experiment.infer` and `experiment.evaluate` take, from the arguments of `serving_parser`."""
+    from .. import config
+    from ..errors import UserError
+
+    if not (args.config or args.exported):
+        raise UserError("give a config with -c, or an exported folder with --exported")
+    if args.exported and not args.exported.is_dir():
+        raise UserError(f"--exported {args.exported} is no folder: give one that `ppadapt export` made")
+    return {"config": config.load(args.config or args.exported / "config.yaml", args.override),
+            "backend": args.backend, "precision": args.precision, "exported": args.exported}
+
+
+def guarded(main: Callable[[], Any], shared: bool = False) -> None:
+    """Call a command. A user's mistake ends in one line and exit code 1; Ctrl-C in exit code 130.
+
+    Args:
+        main: may return an exit code.
+        shared: whether processes that paddle.distributed.launch starts together share the work.
+    """
+    from ..errors import UserError, printable
+
+    _speak_utf8()
+    try:
+        os.getcwd()
+        together = os.environ.get("PADDLE_TRAINERS_NUM", "1")
+        if not shared and together != "1":
+            raise UserError(f"paddle.distributed.launch started {together} processes, and each would do all of this "
+                            "command's work: start it alone. train and eval share theirs")
+        code = main()
+        sys.stdout.flush()
+        if code:
+            sys.exit(code)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt as stop:  # or SIGTERM, SIGHUP, where a run was saved before it stopped
+        sys.exit(128 + getattr(stop, "signal", 2))
+    except BrokenPipeError:  # `| head` has seen enough
+        _drop_output()
+        sys.exit(141)
+    except OSError as error:
+        if error.errno == errno.ENOSPC and error.filename is None:
+            _drop_output()
+            sys.exit("error: the output, or a file that was being written, finds no space left on its device")
+        if not _in_a_folder():
+            sys.exit("error: the current folder does not exist any more: cd to one that does")
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS):
+            raise
+        sys.exit(f"error: {printable(error)}: make room, or choose another place for the files")
+
+
+def _speak_utf8() -> None:
+    """Names of files are bytes to the system and UTF-8 to us, whatever the console shows; what it cannot is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    again = _started_by()
+    if sys.getfilesystemencoding().lower() != "utf-8" and again:
+        shown = f"{sys.stdout.encoding}:backslashreplace"
+        os.environ.setdefault("PYTHONIOENCODING", shown)
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *again, *sys.argv[1:]])
+
+
+def _started_by() -> list[str]:
+    """What Python was told to run, where that is one of our commands; [] where another program calls them."""
+    script = Path(sys.argv[0]).resolve()
+    if script.name == "__main__.py" and script.parent.name == "ppadapt":
+        return ["-m", "ppadapt"]
+    in_checkout = script.parent.name == "tools" and (script.parent / "_run.py").is_file()
+    return [str(script)] if script.name == "ppadapt" or in_checkout else []
+
+
+def _in_a_folder() -> bool:
+    try:
+        return bool(os.getcwd())
+    except OSError:
+        return False
+
+
+def _drop_output() -> None:
+    """What is still to be written would fail once more when Python ends."""
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
