@@ -18,7 +18,7 @@ from .options import construct, options_of
 
 
 def network(name: str, pretrained: Any = None, class_num: int = 0, pretrained_key: Optional[str] = None,
-            pretrained_antialias: Optional[bool] = None, **options: Any) -> nn.Layer:
+            pretrained_of: Optional[str] = None, pretrained_resize: Optional[str] = None, **options: Any) -> nn.Layer:
     """A network by name, with its weights.
 
     Args:
@@ -27,14 +27,16 @@ def network(name: str, pretrained: Any = None, class_num: int = 0, pretrained_ke
             that ship or that PaddleClas downloads; None for random ones.
         class_num: 0 leaves the classifier out, and the file's, if any, is not taken.
         pretrained_key: where the network is in a file of several ("teacher", "model_ema").
-        pretrained_antialias: whether position embeddings are brought to another grid with antialias; None: as the
-            file's library does, as far as the file tells (timm: with, the others: without).
+        pretrained_of: which published model the file is, a name of `weights.PUBLISHED` (docs/weights.md).
+        pretrained_resize: how position embeddings are brought to another grid, "plain", "antialias" or "offset"
+            (`weights.RESIZES`); None: as the file's library does.
         options: of the constructor, such as `img_size`.
 
     Raises:
         ConfigError, weights.WeightsError: in one line, for a name, option or file that does not fit.
     """
-    return network_and_report(name, pretrained, class_num, pretrained_key, pretrained_antialias, **options)[0]
+    return network_and_report(name, pretrained, class_num, pretrained_key, pretrained_of, pretrained_resize,
+                              **options)[0]
 
 
 vit = network  # its name while all networks were ViTs
@@ -42,7 +44,8 @@ vit = network  # its name while all networks were ViTs
 
 def network_and_report(
         name: str, pretrained: Any, class_num: int, pretrained_key: Optional[str] = None,
-        pretrained_antialias: Optional[bool] = None, **options: Any) -> tuple[nn.Layer, Optional[weights.Report]]:
+        pretrained_of: Optional[str] = None, pretrained_resize: Optional[str] = None,
+        **options: Any) -> tuple[nn.Layer, Optional[weights.Report]]:
     """The network and the report of loading its weights, None for random ones.
 
     The network's `built_as` is {"name", "family", "options": every option of its constructor}, plain data.
@@ -58,7 +61,7 @@ def network_and_report(
                           ".safetensors, .npz) or of a folder with one, True for the weights that ship or that "
                           "PaddleClas has, or null for random ones")
     new = () if class_num else (f"{entry.anatomy.head}.*",)
-    report = load(net, entry, path, new, pretrained_key, options, pretrained_antialias)
+    report = load(net, entry, path, new, pretrained_key, options, pretrained_of, pretrained_resize)
     if pretrained is True:
         report.pixels = entry.pixels
     return net, report
@@ -68,7 +71,7 @@ def network_options(name: str) -> Optional[list[str]]:
     """The options that a network takes in a config beside its name; None for an unknown one."""
     if name not in NETWORKS:
         return None
-    return ["pretrained", "pretrained_key", "pretrained_antialias", "class_num", "head", "frozen_dtype",
+    return ["pretrained", "pretrained_key", "pretrained_of", "pretrained_resize", "class_num", "head", "frozen_dtype",
             *options_of(NETWORKS[name].build, ("class_num",))]
 
 
@@ -102,7 +105,8 @@ def _published(name: str, entry: Entry) -> Path:
 
 
 def load(net: nn.Layer, entry: Entry, path: Path, new: tuple[str, ...] = (), key: Optional[str] = None,
-         given: Optional[Collection[str]] = None, antialias: Optional[bool] = None) -> weights.Report:
+         given: Optional[Collection[str]] = None, of: Optional[str] = None,
+         resize: Optional[str] = None) -> weights.Report:
     """Put a weight file into a network of the catalogue.
 
     It goes through the network's converter; files of Paddle may hold the network's own names (`Entry.own_names`).
@@ -112,16 +116,19 @@ def load(net: nn.Layer, entry: Entry, path: Path, new: tuple[str, ...] = (), key
             class token has none (AdaptFormer's authors train it silently; here the report says so).
         key: where the network is in a file of several.
         given: the network's options that were chosen by hand; None: all of them.
-        antialias: how positions are brought to another grid; None: as the file's library does.
+        of: which published model the file is.
+        resize: how positions are brought to another grid; None: as the file's library does.
 
     Raises:
         weights.WeightsError: when anything else is missing, unexpected, of another shape, not finite or no float, and
             when the file is of a network that computes otherwise (heads, epsilon, GELU).
     """
-    converted = _under_its_names(net, entry, path, key)
+    if resize is not None and resize not in weights.RESIZES:
+        raise ConfigError(choose("Arch.pretrained_resize", resize, weights.RESIZES))
+    converted = _under_its_names(net, entry, path, key, of)
     converted.raise_if_incomplete()
     weights.check_agreement(converted.facts, _computes(net, entry.anatomy), given, str(path), key)
-    antialias = converted.facts.antialias if antialias is None else antialias
+    resize = converted.facts.resize if resize is None else resize
     state = {n: t for n, t in net.state_dict().items() if not _is_one_of(n, entry.ignored)}
     tensors, dropped = dict(converted.tensors), dict(converted.dropped)
     if any(n.startswith("fc_norm.") for n in state) and not any(n.startswith("fc_norm.") for n in tensors):
@@ -135,11 +142,11 @@ def load(net: nn.Layer, entry: Entry, path: Path, new: tuple[str, ...] = (), key
             del tensors[name]
     twins = tuple(f"{twin}.*" for twin in entry.anatomy.head_twins if new)
     arrays, report = weights.match(tensors, {n: tuple(t.shape) for n, t in state.items()},
-                                   new=(*new, *twins), file=str(path), antialias=antialias)
+                                   new=(*new, *twins), file=str(path), resize=resize)
     if report.resized:
-        how = "with antialias, as timm" if antialias else "without antialias, as MAE, DeiT and transformers"
-        converted.folds.append(f"positions resized {how} (Arch.pretrained_antialias chooses)")
-    report.dropped, report.skipped, report.notes = dropped, dict(converted.skipped), converted.notes()
+        report.notes.append(f"positions resized: {weights.RESIZES[resize]} (Arch.pretrained_resize {resize})")
+    report.dropped, report.skipped = dropped, dict(converted.skipped)
+    report.notes = [*converted.notes(), *report.notes]
     if converted.facts.pixels_are_sure:
         report.pixels = Pixels(*(tuple(converted.facts.preprocess[what]) for what in ("mean", "std")))
     report.fitting = converted.facts.arch_line(str(path), key) if converted.facts.values else ""
@@ -165,10 +172,11 @@ def _computes(net: nn.Layer, anatomy: Anatomy) -> dict[str, Any]:
     return {option: value for option, value in found.items() if value is not None}
 
 
-def _under_its_names(net: nn.Layer, entry: Entry, path: Path, key: Optional[str] = None) -> weights.Converted:
+def _under_its_names(net: nn.Layer, entry: Entry, path: Path, key: Optional[str] = None,
+                     of: Optional[str] = None) -> weights.Converted:
     """The file's tensors under the network's names."""
     if entry.convert is None and (not entry.own_names or weights.read_file(path).format != "paddle"):
-        return weights.load_weights(path, key)
+        return weights.load_weights(path, key, of)
     raw = weights.read_file(path)
     if not entry.own_names or raw.format != "paddle":
         return entry.convert(raw.chosen(key))

@@ -1,7 +1,7 @@
 """Resizing along one axis as a matrix: what each new place takes of each old one. For images and position tables."""
 from __future__ import annotations
 
-from typing import Callable
+from typing import Callable, Optional
 
 import numpy as np
 
@@ -28,12 +28,12 @@ def low_pass(function: Callable[[np.ndarray], np.ndarray], support: float, size:
     return weights / weights.sum(1, keepdims=True)
 
 
-def sampled_cubic(size: int, new_size: int) -> np.ndarray:
+def sampled_cubic(size: int, new_size: int, scale: Optional[float] = None) -> np.ndarray:
     """float64 [new_size, size]: the cubic of -0.75 at four neighbours, borders repeated, no low-pass.
 
-    PyTorch's `F.interpolate(mode="bicubic", align_corners=False)`.
+    PyTorch's `F.interpolate(mode="bicubic", align_corners=False)`; with `scale`, that of its `scale_factor`.
     """
-    at = (np.arange(new_size) + 0.5) * size / new_size - 0.5
+    at = (np.arange(new_size) + 0.5) / (scale or new_size / size) - 0.5
     first = np.floor(at).astype(np.int64)
     matrix = np.zeros((new_size, size))
     for tap in range(-1, 3):

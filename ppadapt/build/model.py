@@ -39,7 +39,7 @@ def network(config: Config, class_num: int) -> tuple[nn.Layer, Optional[weights.
     if keep and arch.pretrained in (None, False):
         raise ConfigError(f"Arch.head: {KEEP_HEAD} takes the classifier of Arch.pretrained, which is not given")
     return network_and_report(arch.name, arch.pretrained, class_num if keep else 0, arch.pretrained_key,
-                              arch.pretrained_antialias, **arch.options)
+                              arch.pretrained_of, arch.pretrained_resize, **arch.options)
 
 
 def methods(tuning: Any) -> list:

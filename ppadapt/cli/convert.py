@@ -53,6 +53,8 @@ def arguments(argv=None) -> argparse.Namespace:
     parser.add_argument("--base", help="with --to torch: the backbone to put beside the tuned state; "
                         "of an adapter of peft: the network it was trained on")
     parser.add_argument("--key", help="where the network is in a file of several: teacher, model_ema, base_encoder")
+    parser.add_argument("--of", help="which published model it is, where the file does not tell (docs/weights.md): "
+                        "openai_clip_vit_b32, deit3_base ...")
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="of the written "
                                                                                            "tensors")
     parser.add_argument("--force", action="store_true", help="overwrite the output file")
@@ -204,7 +206,7 @@ def main(argv=None) -> int:
     try:
         check_paths(args)
         base = W.load_weights(args.base) if args.base else None
-        done = None if W.is_adapter(Path(args.input)) else W.load_weights(args.input, args.key)
+        done = None if W.is_adapter(Path(args.input)) else W.load_weights(args.input, args.key, args.of)
         for part in filter(None, (done, base)):
             report(part, say)
             part.raise_if_incomplete()

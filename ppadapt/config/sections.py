@@ -56,7 +56,8 @@ class Global:
 class Arch:
     """The network, ours or PaddleClas's (docs/backbones.md). `pretrained`: a path, or True for the weights that ship
     with the package or that PaddleClas downloads; `pretrained_key`: where the network is in a file of several;
-    `pretrained_antialias`: how positions are brought to another grid, by default as the file's library does.
+    `pretrained_of`: which published model the file is (docs/weights.md), where it does not tell; `pretrained_resize`:
+    how positions are brought to another grid (plain, antialias, offset), by default as the file's library does.
 
     `frozen_dtype`: float32, bfloat16 or float16, what frozen matrices are kept in (`tuning.frozen.store_frozen`).
     Everything else (img_size, pool, drop_path_rate ...) is an option of the network's constructor.
@@ -66,7 +67,8 @@ class Arch:
     name: str
     pretrained: Union[bool, str, None] = None
     pretrained_key: Optional[str] = None
-    pretrained_antialias: Optional[bool] = None
+    pretrained_of: Optional[str] = None
+    pretrained_resize: Optional[str] = None
     class_num: Optional[Count] = None
     head: str = "BatchNormLinear"
     frozen_dtype: str = "float32"

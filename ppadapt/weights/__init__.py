@@ -18,12 +18,14 @@ from .manifest import Comparison, Difference, MismatchError, compare
 from .names import compact
 from .once import load_weights, read_file, reading_once
 from .peft_in import is_adapter, read_peft
-from .pos_embed import resize_pos_embed
+from .pos_embed import RESIZES, resize_pos_embed
+from .published import PUBLISHED, Published
 from .raw import RawCheckpoint
 from .tuned_file import KEY, load_tuned, read_manifest, save_tuned
 
 __all__ = [
-    "KEY", "Comparison", "Converted", "Difference", "MismatchError", "RawCheckpoint", "Report",
+    "KEY", "PUBLISHED", "RESIZES", "Comparison", "Converted", "Difference", "MismatchError", "Published",
+    "RawCheckpoint", "Report",
     "UnsafeCheckpointError", "WeightsError", "as_tuned_file", "check_agreement", "check_finite", "check_weights",
     "compact", "compare", "digest", "infer_name", "infer_tuning", "is_adapter", "is_tuned", "load_tuned",
     "load_weights", "match", "read_file", "read_manifest", "read_peft", "reading_once", "resize_pos_embed",

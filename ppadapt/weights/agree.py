@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from typing import Any, Optional
 
 from .errors import WeightsError
-from .facts import SHAPES, Facts
+from .facts import SHAPES, Facts, same_value
+from .published import resembling
 
 
 def check_agreement(facts: Facts, computes: Mapping[str, Any], given: Optional[Collection[str]], path: str,
@@ -24,19 +24,16 @@ def check_agreement(facts: Facts, computes: Mapping[str, Any], given: Optional[C
     for option, value in computes.items():
         by_hand = given is None or option in given
         wanted = facts.values.get(option)
-        if option in facts.told and facts.told[option] != SHAPES and not _same(value, wanted):
+        if option in facts.told and facts.told[option] != SHAPES and not same_value(value, wanted):
             faults.append(f"{option} is {wanted} ({facts.told[option]}) and the network has {value}")
-        elif option in facts.assumed and not by_hand and not _same(value, wanted):
+        elif option in facts.assumed and not by_hand and not same_value(value, wanted):
             faults.append(f"{option} is taken for {wanted} ({facts.assumed[option]}) and the network has {value}; if "
                           f"that is right, say so: Arch.{option}: {value}")
         elif option in facts.asked and not by_hand:
             faults.append(f"Arch.{option} has to be given, for nothing in the file tells it: {facts.asked[option]}")
     if faults:
-        raise WeightsError(f"{path} is of another network: {'; '.join(faults)}. A network that agrees: "
+        alike = [] if facts.of else resembling(facts.values)
+        known = f", or say which published model it is (Arch.pretrained_of: {', '.join(alike[:6])})" if alike and any(
+            option in facts.assumed or option in facts.asked for option in computes) else ""
+        raise WeightsError(f"{path} is of another network: {'; '.join(faults)}{known}. A network that agrees: "
                            f"{facts.arch_line(path, key)}")
-
-
-def _same(one: Any, other: Any) -> bool:
-    if isinstance(one, float) and isinstance(other, (int, float)):
-        return math.isclose(one, other, rel_tol=1e-3)
-    return one == other

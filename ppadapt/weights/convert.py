@@ -20,6 +20,7 @@ from .layouts.rules import any_name, linear, reason_of, same
 from .layouts.timm import OURS, TUNED
 from .locate import locate
 from .names import by_reason, compact, unwrapped
+from .published import resembling
 from .raw import RawCheckpoint
 from .settings import Settings
 from .widths import check_shapes, fits
@@ -98,10 +99,12 @@ def is_tuned(name: str) -> bool:
     return bool(_TUNED.fullmatch(name))
 
 
-def to_ours(raw: RawCheckpoint, key: str | None = None, settings: Settings | None = None) -> Converted:
+def to_ours(raw: RawCheckpoint, key: str | None = None, settings: Settings | None = None,
+            of: str | None = None) -> Converted:
     """Recognises whose checkpoint it is by its key names and converts it.
 
-    `key`: where the network is in a file of several. `settings`: of the library, as they stood beside the file.
+    `key`: where the network is in a file of several. `settings`: of the library, as they stood beside the file. `of`:
+    which published model it is, a name of `published.PUBLISHED`.
 
     Raises:
         WeightsError: when nothing in the file is of a ViT, when several networks are and no `key` chooses, when two
@@ -131,14 +134,13 @@ def to_ours(raw: RawCheckpoint, key: str | None = None, settings: Settings | Non
     done.folds += [remark for pattern, remark in layout.remarks if any_name(arrays, pattern)]
     if not layout.plain:
         return done
-    for why in (why for pattern, why in layout.doubts if any_name(arrays, pattern) and not settings.options):
-        if raw.format == "safetensors":
-            done.refused.append(f"{why}: give the folder with its config.json")
-        else:
-            done.folds.append(f"taken for the first: {why}")
     check_shapes(done.tensors, raw.path)
     done.missing += _missing(done.tensors)
-    done.facts = facts_of(done.tensors, raw.tensors, layout, settings)
+    done.facts = facts_of(done.tensors, raw.tensors, layout, settings, raw.path, of)
+    for why in (why for pattern, why in layout.doubts if any_name(arrays, pattern) and not settings.options and not of):
+        alike = ", ".join(resembling(done.arch)) or "none of these shapes"
+        done.refused.append(f"{why}: give the folder with its config.json, or say which published model it is, --of or "
+                            f"Arch.pretrained_of ({alike})")
     if layout is OURS and FACTS in raw.extras:
         done.facts.take(raw.extras[FACTS], raw.path)
     return done

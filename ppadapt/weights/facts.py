@@ -14,6 +14,8 @@ from .errors import WeightsError
 from .layouts import Layout
 from .layouts.clip import ACT
 from .layouts.rules import any_name
+from .pos_embed import RESIZES
+from .published import Published, published
 from .settings import Settings
 
 SHAPES = "the shapes"
@@ -34,7 +36,8 @@ class Facts:
 
     `values`: option -> value. `told`: option -> where that stands, for what is sure. `assumed`: option -> why that
     value, for what is not. `asked`: option -> the choices, for what has to be given. `preprocess`: mean, std and more,
-    `preprocess_from` where they are from. `antialias`: how its library brings position embeddings to another size.
+    `preprocess_from` where they are from. `resize`: how its library brings positions to another
+    image size, one of `pos_embed.RESIZES`. `of`: the name of the published model, where the user says which it is.
     """
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -43,12 +46,14 @@ class Facts:
     asked: dict[str, str] = field(default_factory=dict)
     preprocess: dict[str, Any] = field(default_factory=dict)
     preprocess_from: str = ""
-    antialias: bool = False
+    resize: str = "plain"
+    of: str = ""
 
     @property
     def pixels_are_sure(self) -> bool:
         """Whether the library's own settings give mean and std, not only the custom of its files."""
-        return all(self.preprocess.get(what) for what in ("mean", "std")) and self.preprocess_from.endswith(".json")
+        return all(self.preprocess.get(what) for what in ("mean", "std")) and (
+            self.preprocess_from.endswith(".json") or bool(self.of))
 
     def sure(self) -> dict[str, Any]:
         """The values that are told, without those that are only assumed."""
@@ -71,7 +76,7 @@ class Facts:
         """What a converted file says of its network, as JSON for its metadata."""
         said = {"told": {k: [v, self.told[k]] for k, v in self.sure().items()},
                 "assumed": {k: [self.values[k], why] for k, why in self.assumed.items()}, "asked": self.asked,
-                "preprocess": self.preprocess, "preprocess_from": self.preprocess_from, "antialias": self.antialias}
+                "preprocess": self.preprocess, "preprocess_from": self.preprocess_from, "resize": self.resize}
         return json.dumps(said, sort_keys=True)
 
     def take(self, text: str, path: str) -> None:
@@ -86,7 +91,7 @@ class Facts:
             for option, choices in said["asked"].items():
                 self.ask(option, str(choices))
             self.preprocess, self.preprocess_from = dict(said["preprocess"]), str(said["preprocess_from"])
-            self.antialias = said["antialias"] is True
+            self.resize = said["resize"] if said["resize"] in RESIZES else "plain"
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise WeightsError(f"{path} is damaged: what it says of its network is not what the converter writes; "
                                "convert it again") from None
@@ -106,6 +111,7 @@ class Facts:
         options.update(dict.fromkeys(self.asked, "?"))
         given = "".join(f", {option}: {_yaml(value)}" for option, value in options.items())
         chosen = f", pretrained_key: {key}" if key else ""
+        chosen += f", pretrained_of: {self.of}" if self.of else ""
         return f"Arch: {{name: {name}{given}, pretrained: {pretrained}{chosen}}}"
 
     def normalize_line(self) -> str:
@@ -122,15 +128,17 @@ def _yaml(value: Any) -> str:
 
 
 def facts_of(tensors: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray], layout: Layout,
-             settings: Settings) -> Facts:
-    """Facts by what they stand on: shapes, the library's config, the layout; the rest is assumed or asked for.
+             settings: Settings, path: str = "", of: Optional[str] = None) -> Facts:
+    """Facts by what they stand on: shapes, the library's config, the published model, the layout; the rest is assumed
+    or asked for.
 
-    `tensors` are ours, `arrays` those of the whole file (JAX's kernels show the heads).
+    `tensors` are ours, `arrays` those of the whole file (JAX's kernels show the heads). `of`: a name of `PUBLISHED`.
 
     Raises:
-        WeightsError: when the config beside the file speaks of another network than the shapes.
+        WeightsError: when the config beside the file, or the published model that it is said to be, is another network
+            than the shapes.
     """
-    facts = Facts()
+    facts = Facts(of=of or "")
     for option, value in _from_shapes(tensors, arrays).items():
         facts.tell(option, value, SHAPES)
     for option, value in settings.options.items():
@@ -140,6 +148,11 @@ def facts_of(tensors: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]
                                    "it is of another network; put the right one there, or take it away")
             continue
         facts.tell(option, value, settings.name)
+    if "attn_pool.latent" in tensors or "fc_norm.weight" in tensors:
+        facts.tell("pool", "map" if "attn_pool.latent" in tensors else "avg", SHAPES)
+    model = published(of) if of else None
+    if model:
+        _tell_published(facts, model, path)
     for option, value in layout.told.items():
         if option not in facts.told:
             facts.tell(option, value, f"every file of {layout.name}")
@@ -165,10 +178,35 @@ def facts_of(tensors: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]
             facts.values.pop("act")
             facts.assumed.pop("act")
             facts.ask("act", "gelu, or gelu_tanh (SigLIP)")
-    facts.antialias = settings.of_timm or (layout.antialias_registers and "reg_token" in tensors)
-    facts.preprocess = dict(settings.preprocess or layout.preprocess)
-    facts.preprocess_from = settings.preprocess_name or (f"as most files of {layout.name}" if facts.preprocess else "")
+    facts.resize = layout.resize_registers if "reg_token" in tensors else layout.resize
+    facts.resize = "antialias" if settings.of_timm else model.resize if model else facts.resize
+    facts.preprocess = dict(settings.preprocess or (model or layout).preprocess)
+    facts.preprocess_from = settings.preprocess_name or (
+        f"the published {of}" if model else f"as most files of {layout.name}" if facts.preprocess else "")
     return facts
+
+
+def _tell_published(facts: Facts, model: Published, path: str) -> None:
+    usual = {"registers": 0, "pre_norm": False, "class_token": True}
+    for option, value in {**usual, **model.facts}.items():
+        if option == "img_size" and "img_size" in facts.told:
+            continue  # a model may have been trained on at another size
+        found = facts.values.get(option, usual.get(option) if "embed_dim" in facts.told else None)
+        if found is not None and (option in facts.told or option in usual) and not same_value(found, value):
+            where = facts.told.get(option, SHAPES)
+            raise WeightsError(f"{path} is not the published {facts.of}: {option} is {found} ({where}) and "
+                               f"{facts.of} has {value}. Say which other it is, or leave pretrained_of (--of) out")
+        if option == "pool":  # it may be fine-tuned with another, as MAE's with their mean
+            facts.assume(option, value, f"as the published {facts.of}")
+        elif option in model.facts and option not in facts.told:
+            facts.tell(option, value, f"the published {facts.of}")
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Whether two values of a fact are the same; numbers within a thousandth."""
+    if isinstance(one, float) and isinstance(other, (int, float)):
+        return math.isclose(one, other, rel_tol=1e-3)
+    return one == other
 
 
 def usual_heads(dim: int) -> Optional[int]:
@@ -199,11 +237,9 @@ def _two_tokens(tensors: Mapping[str, np.ndarray]) -> bool:
 
 
 def _pool(facts: Facts, tensors: Mapping[str, np.ndarray], distilled: bool) -> None:
-    if "attn_pool.latent" in tensors:
-        facts.tell("pool", "map", SHAPES)
-    elif "fc_norm.weight" in tensors:
-        facts.tell("pool", "avg", SHAPES)
-    elif "norm.weight" in tensors and _two_tokens(tensors):
+    if "pool" in facts.told or "pool" in facts.assumed:
+        return
+    if "norm.weight" in tensors and _two_tokens(tensors):
         # DeiT's distillation token is the only register of its network; DINOv2's head reads the mean too.
         facts.assume("pool", "cls_reg" if distilled else "cls_avg", "as its classifier, which is of two features")
     elif "norm.weight" in tensors and "cls_token" in tensors:

@@ -79,13 +79,13 @@ def _shapes(rows: Sequence[tuple[str, Shape, Shape]]) -> list[str]:
 
 
 def match(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, Shape], new: Sequence[str] = (),
-          file: str = "", antialias: bool = False) -> tuple[dict[str, np.ndarray], Report]:
+          file: str = "", resize: str = "plain") -> tuple[dict[str, np.ndarray], Report]:
     """What to put into a network whose parameters and buffers have these `shapes`, and the report of it.
 
     `tensors`: under our names (`load_weights(...).tensors`). `new`: fnmatch patterns ('head.*') of names that
     may be missing and that, when their shape differs, are not taken. A position embedding for another
-    (square) grid is resized, with `antialias` or without. The result is float32 (integers stay), contiguous and
-    owns its memory. Nothing is raised here: see `Report.raise_if_incomplete`.
+    (square) grid is resized, in one of the ways of `pos_embed.RESIZES`. The result is float32 (integers stay),
+    contiguous and owns its memory. Nothing is raised here: see `Report.raise_if_incomplete`.
     """
     taken: dict[str, np.ndarray] = {}
     report = Report(file=file)
@@ -100,7 +100,7 @@ def match(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, Shape], new: S
             continue
         array = np.asarray(tensors[name])
         if array.shape != shape:
-            resized = _resize(name, array, shape, antialias)
+            resized = _resize(name, array, shape, resize)
             if resized is None and is_new(name):
                 report.new.append(name)
                 report.not_taken.append(name)
@@ -119,10 +119,10 @@ def match(tensors: Mapping[str, np.ndarray], shapes: Mapping[str, Shape], new: S
     return taken, report
 
 
-def _resize(name: str, array: np.ndarray, shape: Shape, antialias: bool):
+def _resize(name: str, array: np.ndarray, shape: Shape, resize: str):
     if name != "pos_embed" or array.ndim != 3 or len(shape) != 3 or array.shape[2] != shape[2]:
         return None
     source, target = grid_of(array.shape[1]), grid_of(shape[1])
     if source is None or target is None or source[1] != target[1]:
         return None
-    return resize_pos_embed(array, (target[0], target[0]), target[1], antialias)
+    return resize_pos_embed(array, (target[0], target[0]), target[1], resize)

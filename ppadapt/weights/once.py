@@ -35,30 +35,31 @@ def read_file(path: str | os.PathLike) -> RawCheckpoint:
     return _once(_read, path)
 
 
-def load_weights(path: str | os.PathLike, key: Optional[str] = None) -> Converted:
+def load_weights(path: str | os.PathLike, key: Optional[str] = None, of: Optional[str] = None) -> Converted:
     """The weights under our names, by the settings of the library that stand beside them.
 
-    `key`: where the network is, in a file that holds several. Raises WeightsError, UnsafeCheckpointError.
+    `key`: where the network is, in a file that holds several. `of`: which published model it is, of `PUBLISHED`.
+    Raises WeightsError, UnsafeCheckpointError.
     """
-    return _once(_convert, path, key)
+    return _once(_convert, path, key, of)
 
 
-def _read(path: str | os.PathLike, _: Optional[str]) -> RawCheckpoint:
+def _read(path: str | os.PathLike) -> RawCheckpoint:
     return folder.read(Path(path))
 
 
-def _convert(path: str | os.PathLike, key: Optional[str]) -> Converted:
+def _convert(path: str | os.PathLike, key: Optional[str], of: Optional[str]) -> Converted:
     file = folder.weight_file(Path(path))
-    return to_ours(folder.read(file), key, read_settings(str(file)))
+    return to_ours(folder.read(file), key, read_settings(str(file)), of)
 
 
-def _once(read: Callable, path: str | os.PathLike, key: Optional[str] = None) -> RawCheckpoint | Converted:
+def _once(read: Callable, path: str | os.PathLike, *chosen: Optional[str]) -> RawCheckpoint | Converted:
     if _kept is None or not os.path.isfile(path):
-        return read(path, key)
+        return read(path, *chosen)
     stat = os.stat(path)
-    kept = (read, os.path.realpath(path), stat.st_size, stat.st_mtime_ns, key)
+    kept = (read, os.path.realpath(path), stat.st_size, stat.st_mtime_ns, *chosen)
     if kept not in _kept:
-        found = read(path, key)
+        found = read(path, *chosen)
         for array in found.tensors.values():
             array.flags.writeable = False  # what one network changed would be in the next
         _kept[kept] = found

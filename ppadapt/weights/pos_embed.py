@@ -7,6 +7,12 @@ import numpy as np
 from ..resampling import cubic, low_pass, sampled_cubic
 from .errors import WeightsError
 
+_OFFSET = 0.1
+# How libraries bring positions to another grid, and whose way it is.
+RESIZES = {"plain": "bicubic, as MAE, DeiT, CLIP and transformers do",
+           "antialias": "bicubic with antialias, as timm and DINOv2 with registers do",
+           "offset": f"bicubic by the factor (new side + {_OFFSET}) / side, as DINO and DINOv2 do"}
+
 
 def grid_of(tokens: int) -> tuple[int, int] | None:
     """Tokens -> (side of the square grid, prefix tokens): 197 -> (14, 1). None when it is neither."""
@@ -18,11 +24,11 @@ def grid_of(tokens: int) -> tuple[int, int] | None:
 
 
 def resize_pos_embed(pos_embed: np.ndarray, grid: tuple[int, int], prefix_tokens: int = 1,
-                     antialias: bool = False) -> np.ndarray:
+                     resize: str = "plain") -> np.ndarray:
     """[1, prefix + side*side, dim] -> [1, prefix + grid[0]*grid[1], dim] in float32; the prefix is kept.
 
-    Equals PyTorch's `F.interpolate(mode='bicubic', align_corners=False)`, which MAE uses; with `antialias`, the
-    same with `antialias=True`, which timm uses. Raises WeightsError when the source grid is not square.
+    `resize`: one of `RESIZES`, all PyTorch's `F.interpolate(mode='bicubic', align_corners=False)` with other options.
+    Raises WeightsError when the source grid is not square.
     """
     pos_embed = np.asarray(pos_embed, np.float32)
     tokens = pos_embed.shape[1] - prefix_tokens
@@ -34,11 +40,13 @@ def resize_pos_embed(pos_embed: np.ndarray, grid: tuple[int, int], prefix_tokens
     if tuple(grid) == (side, side):
         return pos_embed.copy()
     body = body.reshape(side, side, -1).astype(np.float64)
-    rows, columns = (_matrix(side, target, antialias) for target in grid)
+    rows, columns = (_matrix(side, target, resize) for target in grid)
     body = np.einsum("ab,bcd->acd", rows, body)
     body = np.einsum("ec,acd->aed", columns, body)
     return np.concatenate([prefix, body.reshape(1, grid[0] * grid[1], -1).astype(np.float32)], axis=1)
 
 
-def _matrix(side: int, target: int, antialias: bool) -> np.ndarray:
-    return low_pass(lambda x: cubic(x, -0.5), 2, side, target) if antialias else sampled_cubic(side, target)
+def _matrix(side: int, target: int, resize: str) -> np.ndarray:
+    if resize == "antialias":
+        return low_pass(lambda x: cubic(x, -0.5), 2, side, target)
+    return sampled_cubic(side, target, (target + _OFFSET) / side if resize == "offset" else None)

@@ -1,4 +1,5 @@
 """What a weight file does not show, or has beside what our networks compute, is never passed over."""
+import importlib
 import json
 import shutil
 
@@ -184,6 +185,72 @@ def test_a_config_of_another_network_beside_the_file_is_refused(tmp_path):
     (folder / "config.json").write_text("{")
     with pytest.raises(WeightsError, match="config.json, beside the weights, is not the JSON"):
         load_weights(folder)
+
+
+@pytest.fixture
+def small_model(monkeypatch):
+    """A published model of the shapes of these tests."""
+    from ppadapt.weights.published import PUBLISHED, Published
+
+    facts = {**SMALL, "epsilon": 1e-6, "act": "gelu", "pool": "cls"}
+    model = Published(facts, "x.pth", "", "", "", {"mean": [0.1] * 3, "std": [0.2] * 3}, "offset")
+    monkeypatch.setitem(PUBLISHED, "a_small_model", model)
+    return "a_small_model"
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_deit_iii_of_its_own_names_is_asked_for(tmp_path, small_model, suffix):
+    """timm's networks with rotary positions have the very same names; a .pth of them was taken for DeiT III."""
+    path, expected, _ = of_case("timm_deit3")
+    tensors = {name.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2"): a
+               for name, a in read_file(path).tensors.items()}
+    file = tmp_path / f"x.{suffix}"
+    if suffix == "pth":
+        write_torch(str(file), tensors)
+    else:
+        save_safetensors(str(file), tensors, {"format": "pt"})
+    says = "rotary positions.*config.json, or say which published model it is, --of or Arch.pretrained_of .a_small"
+    for read in (lambda: load_weights(file).raise_if_incomplete(),
+                 lambda: ppadapt.network("vit_base_patch16", pretrained=str(file), **SMALL)):
+        with pytest.raises(WeightsError, match=says):
+            read()
+    network = ppadapt.network("vit_base_patch16", pretrained=str(file), pretrained_of=small_model, **SMALL)
+    network.eval()
+    assert relative(network(paddle.to_tensor(np.load(FOLDER / "images.npy"))).numpy(), expected["features"]) < 1e-5
+    facts = load_weights(file, of=small_model).facts
+    assert facts.told["num_heads"] == "the published a_small_model" and facts.resize == "offset"
+    assert "pretrained_of: a_small_model" in facts.arch_line() and facts.preprocess["mean"] == [0.1] * 3
+
+
+def test_what_is_not_the_published_model_is_refused(small_model):
+    path = of_case("timm_clip_bare")[0]
+    with pytest.raises(WeightsError, match=r"not the published a_small_model: pre_norm is True \(the shapes\)"):
+        load_weights(path, of=small_model)
+    with pytest.raises(WeightsError, match="not the published openai_clip_vit_b32: embed_dim is 16 .* has 768"):
+        load_weights(path, of="openai_clip_vit_b32")
+    with pytest.raises(WeightsError, match="'openai_clip_b32' is unknown. Did you mean 'openai_clip_vit_b32'"):
+        load_weights(path, of="openai_clip_b32")
+    with pytest.raises(WeightsError, match=r"not the published a_small_model: epsilon is 1e-12 \(config.json\)"):
+        load_weights(of_case("transformers_vit")[0], of=small_model)
+
+
+def test_the_catalogue_of_published_models(monkeypatch):
+    """`tools/peers/check_published.py` compares every line with timm's or transformers' network."""
+    from ppadapt.models.vit import VisionTransformer
+    from ppadapt.options import options_of
+    from ppadapt.weights import PUBLISHED, RESIZES
+    from ppadapt.weights.published import resembling
+
+    known = options_of(VisionTransformer, ("class_num",))
+    for name, model in PUBLISHED.items():
+        assert set(model.facts) <= set(known) and model.resize in RESIZES and name in resembling(model.facts)
+    assert PUBLISHED["moco_v3_vit_small"].facts["num_heads"] == 12
+    assert resembling(PUBLISHED["openai_clip_vit_b32"].facts) == [
+        "openai_clip_vit_b32", "laion2b_clip_vit_b32", "datacomp_clip_vit_b32"]
+    monkeypatch.syspath_prepend(str(FOLDER.parents[2] / "tools"))
+    table = importlib.import_module("published").table()
+    text = (FOLDER.parents[2] / "docs" / "weights.md").read_text(encoding="utf-8")
+    assert text.split("<!-- table -->\n")[1].split("\n<!-- /table -->")[0] == table, "python tools/published.py"
 
 
 def test_a_converted_file_keeps_what_its_library_told(tmp_path):

@@ -2,6 +2,7 @@
 
 The files are of tools/peers/make_golden.py; each folder is of one library and kind.
 """
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -102,24 +103,42 @@ def test_what_is_no_plain_lora_is_refused_by_name(tmp_path, change, says):
         read_peft(tmp_path / "peft", base)
 
 
+def test_positions_in_other_sizes():
+    from ppadapt.weights import RESIZES, resize_pos_embed
+
+    found = np.load(FOLDER / "positions.npz")
+    for way in RESIZES:
+        for side in (3, 4, 8):
+            resized = resize_pos_embed(found["source"], (side, side), 0, way)
+            np.testing.assert_allclose(resized, found[f"{way}_{side}"], rtol=0, atol=2e-6)
+
+
 def test_positions_are_resized_as_the_files_library_does():
-    """timm with antialias, transformers without: they differ by more than a tenth of the positions."""
+    """timm with antialias, transformers without, DINOv2 by a factor: they differ."""
     paddle = pytest.importorskip("paddle")
     import ppadapt
-    from ppadapt.weights import resize_pos_embed
+    from ppadapt.errors import ConfigError
+    from ppadapt.networks import network_and_report
+    from ppadapt.weights import RESIZES, resize_pos_embed
 
     assert paddle
     options = {"img_size": 8, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2, "mlp_ratio": 2.0}
-    for case, antialias, more in (("transformers_vit", False, {"epsilon": 1e-12}), ("timm_clip_quickgelu", True, {
-            "epsilon": 1e-5, "act": "quick_gelu", "pre_norm": True})):
+    for case, way, more in (
+            ("transformers_vit", "plain", {"epsilon": 1e-12}), ("transformers_dinov2_registers", "antialias", {
+                "registers": 3}), ("dinov2_chunked", "offset", {}), ("dinov2_original", "antialias", {"registers": 4}),
+            ("timm_clip_quickgelu", "antialias", {"epsilon": 1e-5, "act": "quick_gelu", "pre_norm": True})):
         path = of_case(case)[0]
         source = load_weights(path).tensors["pos_embed"]
-        expected = [resize_pos_embed(source, (2, 2), antialias=way) for way in (antialias, not antialias)]
-        assert relative(*expected) > 0.1
-        for given, wanted in ((None, expected[0]), (not antialias, expected[1])):
-            network = ppadapt.network("vit_base_patch16", pretrained=str(path), pretrained_antialias=given,
-                                      **options, **more)
-            np.testing.assert_array_equal(network.pos_embed.numpy(), wanted)
+        expected = {name: resize_pos_embed(source, (2, 2), resize=name) for name in RESIZES}
+        for given, wanted in ((None, way), *((name, name) for name in RESIZES)):
+            network, report = network_and_report("vit_base_patch16", str(path), 0, pretrained_resize=given, **options,
+                                                 **more)
+            np.testing.assert_array_equal(network.pos_embed.numpy(), expected[wanted])
+            assert f"positions resized: {RESIZES[wanted]} (Arch.pretrained_resize {wanted})" in str(report)
+        for one, other in itertools.combinations(expected.values(), 2):
+            assert relative(one, other) > 0.01
+    with pytest.raises(ConfigError, match="Arch.pretrained_resize 'bilinear' is unknown"):
+        ppadapt.network("vit_base_patch16", pretrained=str(path), pretrained_resize="bilinear", **options, **more)
 
 
 @pytest.mark.parametrize("name", ["swin_v2_microsoft", "swin_timm", "swin_transformers"])

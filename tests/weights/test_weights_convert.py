@@ -292,7 +292,7 @@ def test_pos_embed_with_antialias_as_pillow():
 
     table = np.random.default_rng(0).standard_normal((1, 1 + 14 * 14, 3)).astype("f4")
     for grid in ((7, 7), (24, 24), (5, 9)):
-        resized = resize_pos_embed(table, grid, antialias=True)[0, 1:].reshape(*grid, 3)
+        resized = resize_pos_embed(table, grid, resize="antialias")[0, 1:].reshape(*grid, 3)
         for channel in range(3):
             image = Image.fromarray(table[0, 1:, channel].reshape(14, 14)).resize(grid[::-1], Image.Resampling.BICUBIC)
             np.testing.assert_allclose(resized[:, :, channel], np.asarray(image), rtol=0, atol=2e-6)

@@ -468,6 +468,18 @@ def write(name: str) -> int:
     return sum(file.stat().st_size for file in folder.iterdir())
 
 
+def positions() -> dict[str, np.ndarray]:
+    """A table of positions [1, 25, 2] in other sizes, as the libraries resize it: names of weights/pos_embed.py."""
+    table = torch.randn(1, 2, 5, 5, generator=torch.Generator().manual_seed(3))
+    found = {"source": table}
+    for side in (3, 4, 8):
+        ways = {"plain": {"size": side}, "antialias": {"size": side, "antialias": True},
+                "offset": {"scale_factor": (side + 0.1) / 5}}  # dino/vision_transformer.py, dinov2's interpolate_offset
+        for way, options in ways.items():
+            found[f"{way}_{side}"] = torch.nn.functional.interpolate(table, mode="bicubic", **options)
+    return {name: array.permute(0, 2, 3, 1).flatten(1, 2).numpy() for name, array in found.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="part of the names of the cases to write")
@@ -475,6 +487,7 @@ def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     np.save(OUT / "images.npy", images().numpy())
     np.save(OUT / "images_swin.npy", images(1, side=32).numpy())
+    np.savez(OUT / "positions.npz", **positions())
     sizes = {name: write(name) for name in chosen}
     for name, size in sizes.items():
         print(f"{name:32} {size / 1000:7.1f} kB")

@@ -68,7 +68,8 @@ class Layout:
         told: facts that every file of it has: option of the network -> value.
         assumed: facts that nearly every one has.
         pool_by_norm: a file with `norm` and without `fc_norm` pools the class token, always.
-        antialias_registers: its networks with registers resize positions with antialias.
+        resize, resize_registers: how its networks, and those with registers, bring positions to another image size
+            (`pos_embed.RESIZES`).
         signs: (pattern of a name anywhere in the file, facts) that it tells.
         asked: facts that differ between its files and no tensor shows: option -> the choices, in words.
         doubts: (pattern of a name in the file, why it may be of another network). It is said; a .safetensors, which
@@ -91,7 +92,8 @@ class Layout:
     told: Mapping[str, Any] = field(default_factory=dict)
     assumed: Mapping[str, Any] = field(default_factory=dict)
     pool_by_norm: bool = False
-    antialias_registers: bool = False
+    resize: str = "plain"
+    resize_registers: str = "plain"
     signs: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     asked: Mapping[str, str] = field(default_factory=dict)
     doubts: Reasons = ()

@@ -96,7 +96,8 @@ ADAPTFORMER = Layout("adaptformer", known_by=lambda names: any_name(names, _ADAP
 DINOV2 = Layout(
     "dinov2", known_by=lambda names: "mask_token" in names and any_name(names, r"blocks\.[\d.]+\.ls1\.gamma"),
     rename=((r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),), dropped=((r"mask_token", _MASK), *DROPPED),
-    **{**_shared, "assumed": {}}, told=_FACTS, antialias_registers=True, preprocess=IMAGENET)
+    **{**_shared, "assumed": {}}, told=_FACTS, resize="offset", resize_registers="antialias",
+    preprocess=IMAGENET)
 # facebookresearch/moco-v3: the head of a training file is a projector of several layers.
 MOCO_V3 = Layout(
     "moco_v3", heads={384: 12, 768: 12}, known_by=lambda names: any_name(names, r"head\.[03]\.weight"),

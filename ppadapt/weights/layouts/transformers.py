@@ -57,7 +57,7 @@ REFUSED: Reasons = (
 _shared = {"anchor": _NETWORK + r"embeddings\.patch_embeddings\.projection\.weight", "rules": RULES,
            "dropped": DROPPED, "refused": REFUSED, "torch": True}
 DINOV2 = Layout("transformers: Dinov2", known_by=lambda names: any_name(names, r".*\.layer_scale1\.lambda1"),
-                assumed={"epsilon": 1e-6, "act": "gelu"}, **_shared)
+                assumed={"epsilon": 1e-6, "act": "gelu"}, resize_registers="antialias", **_shared)
 _QUERY = _BLOCK + r"attention\.(?:attention\.query|q_proj).*"
 VIT = Layout("transformers", known_by=lambda names: any_name(names, _QUERY),
              # What transformers computes where config.json says nothing else; MSN and some others have 1e-6.
