@@ -91,7 +91,9 @@ class Facts:
             for option, choices in said["asked"].items():
                 self.ask(option, str(choices))
             self.preprocess, self.preprocess_from = dict(said["preprocess"]), str(said["preprocess_from"])
-            self.resize = said["resize"] if said["resize"] in RESIZES else "plain"
+            # The network that ships was written before there were three ways.
+            resize = said.get("resize", "antialias" if said.get("antialias") is True else "plain")
+            self.resize = resize if resize in RESIZES else "plain"
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise WeightsError(f"{path} is damaged: what it says of its network is not what the converter writes; "
                                "convert it again") from None
