@@ -15,14 +15,16 @@ from ..log import LOGGER
 from .task import task_of
 
 AUTO = "auto"
-# What a resumed run may change: where and how it runs, what it says, and how long it goes on (upwards). Paths may, for
-# the weights and the data behind them are compared by what they are.
-MAY_CHANGE = ("Global.device", "Global.output_dir", "Global.epochs", "Global.eval_interval", "Global.save_interval*",
-              "Global.print_batch_step", "Global.use_visualdl", "Global.checkpoints", "Global.allow_changes",
-              "Global.pretrained_model", "Global.pretrained_head", "Global.early_stop", "Global.*feature*",
-              "Global.recompute", "Arch.pretrained", "DataLoader.*.loader.*", "DataLoader.*.dataset.*root",
+# What each of several processes that train together may have for itself: places, and what the first alone does or says.
+# Places may, for the weights and the data behind them are compared by what they are.
+MAY_DIFFER = ("Global.device", "Global.output_dir", "Global.save_interval*", "Global.print_batch_step",
+              "Global.use_visualdl", "Global.checkpoints", "Global.allow_changes", "Global.pretrained_model",
+              "Global.*feature*", "Arch.pretrained", "DataLoader.*.loader.*", "DataLoader.*.dataset.*root",
               "DataLoader.*.dataset.*_path", "DataLoader.*.dataset.class_id_map_file", "DataLoader.*.dataset.download",
-              "DataLoader.Eval.sampler.batch_size", "Infer.*")
+              "Infer.*")
+# What a resumed run may change: that, how it computes, and how long it goes on (upwards).
+MAY_CHANGE = (*MAY_DIFFER, "Global.epochs", "Global.eval_interval", "Global.pretrained_head", "Global.early_stop",
+              "Global.recompute", "DataLoader.Eval.sampler.batch_size")
 
 
 def checkpoint_of(config: Config, runs: Optional[Path]) -> Optional[checkpoint.Checkpoint]:
@@ -78,6 +80,13 @@ def identity_of(config: Config, train_data: Any, eval_data: Any, processes: int 
     plain = _plain(config)
     plain["DataLoader"]["Train"]["sampler"]["batch_size"] *= processes
     return {"config": plain, "data": data}
+
+
+def shared_facts(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What several processes must have alike to train one model, of `identity_of`: the config and the labels."""
+    config = {key: value for key, value in _flat(identity["config"]).items()
+              if not any(fnmatchcase(key, allowed) for allowed in MAY_DIFFER)}
+    return {**config, **{f"the data of DataLoader.{side}": data for side, data in identity["data"].items()}}
 
 
 def check_same(found: checkpoint.Checkpoint, identity: Mapping[str, Any], allow_changes: bool) -> None:

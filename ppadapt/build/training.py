@@ -26,11 +26,12 @@ from ..tasks import Task
 from ..tuning.adaptation import is_batch_norm
 from ..tuning.frozen import features
 from ..tuning.frozen.recompute import recompute_blocks
+from ..weights import digest
 from .data import dataset, loader
 from .device import precision_of, set_device
 from .model import TunedModel, tuned_model
 from .preprocessing import check_sides
-from .resume import check_same, checkpoint_of, identity_of
+from .resume import check_same, checkpoint_of, identity_of, shared_facts
 from .task import losses, metrics, task_of
 
 
@@ -85,6 +86,7 @@ def _parts(config: Config, found: Optional[Checkpoint]) -> tuple[dict[str, Any],
             LOGGER.warning("DataLoader.Train: %s", said)
 
     if together.count > 1:
+        together.agree(**shared_facts(identity), **{"what training starts from": digest(built.adaptation.state())})
         _share(built, config, together)
     schedule = _schedule(config, train_loader, together.count)
     parameters = built.adaptation.trained_parameters()

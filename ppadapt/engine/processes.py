@@ -15,6 +15,7 @@ from paddle.autograd import PyLayer
 
 from ..errors import UserError, brief
 from .totals import MeanLoss
+from .waiting import Watch
 
 BUCKET = 2**24  # numbers that are added up in one message
 
@@ -38,6 +39,7 @@ class Processes:
         self.rank, self.count = rank, count
         self.sent, self.weight = 0, 1.0
         self.failure: Optional[ProcessError] = None
+        self._watch = Watch(f"rank {rank} of {count} processes") if count > 1 else None
 
     def __deepcopy__(self, memo: dict) -> Processes:
         return self
@@ -108,11 +110,12 @@ class Processes:
     def agree(self, **facts: Any) -> None:
         """Raises ProcessError, in all processes, for the first fact that is not the same in all of them."""
         found = self.gather(facts)
-        for name, value in found[0].items():
+        for name in dict.fromkeys(name for one in found for name in one):
             for rank, theirs in enumerate(found):
-                if theirs[name] != value:
-                    raise ProcessError(f"the processes do not agree on {name}: rank 0 has {brief(value)}, rank {rank} "
-                                       f"{brief(theirs[name])}. Start all with the same command, files and versions")
+                if theirs.get(name) != found[0].get(name):
+                    raise ProcessError(f"the processes do not agree on {name}: rank 0 has {brief(found[0].get(name))}, "
+                                       f"rank {rank} {brief(theirs.get(name))}. Start all with the same command, files "
+                                       "and versions")
 
     def merge(self, total: MeanLoss, metrics: Sequence[Any]) -> None:
         """Make a pass' loss and metrics those of the images of all processes, in each of them."""
@@ -127,7 +130,8 @@ class Processes:
 
     def _together(self, exchange: Callable, *arguments: Any) -> None:
         try:
-            exchange(*arguments)
+            with self._watch.waiting():
+                exchange(*arguments)
         except (RuntimeError, ValueError, OSError) as error:
             self.failure = ProcessError(
                 f"rank {self.rank} of {self.count} processes stops, for another one has ended or is out of reach "

@@ -27,6 +27,7 @@ from ..serve import service as serving
 from ..tasks import Task
 from ..tuning.frozen.features import HeadOnly
 from ..version import __version__
+from ..weights import digest
 from . import pictures
 
 MOST_CLASSES = 100  # of which a table is still read
@@ -127,6 +128,9 @@ def evaluate(config: Config, backend: Optional[str] = None, precision: str = "fl
         amp = build.precision_of(config)
         amp.prepare(model.adaptation)
         model.adaptation.eval()
+        if together.count > 1:
+            together.agree(**{"the frozen network": model.adaptation.backbone_digest, "the classes": classes,
+                              "what was trained": digest(model.adaptation.state()), "the test data": len(data.dataset)})
         network, context = model.adaptation, amp.context
     else:
         served = serving.service(config, backend, precision, exported)

@@ -18,6 +18,7 @@ from ppadapt import build, config
 from ppadapt.engine import processes
 from ppadapt.errors import UserError
 from ppadapt.runs import experiment
+from ppadapt.tuning import METHODS
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("together.py")
@@ -34,7 +35,7 @@ def tree(tmp_path, batch_size, **sections):
     return found
 
 
-def start(count, cases, folder):
+def start(count, cases, folder, **environment):
     """`count` processes of together.py, as paddle.distributed.launch would start them."""
     folder.mkdir(parents=True)
     (folder / "cases.json").write_text(json.dumps(cases), encoding="utf-8")
@@ -44,8 +45,9 @@ def start(count, cases, folder):
     master, *ends = (f"127.0.0.1:{one.getsockname()[1]}" for one in sockets)
     for one in sockets:
         one.close()
-    shared = {**os.environ, "PYTHONPATH": str(ROOT), "PADDLE_MASTER": master, "PADDLE_TRAINERS_NUM": str(count),
-              "PADDLE_TRAINER_ENDPOINTS": ",".join(ends), "PADDLE_LOCAL_SIZE": str(count)}
+    shared = {**os.environ, **environment, "PYTHONPATH": str(ROOT), "PADDLE_MASTER": master,
+              "PADDLE_TRAINERS_NUM": str(count), "PADDLE_TRAINER_ENDPOINTS": ",".join(ends),
+              "PADDLE_LOCAL_SIZE": str(count)}
     started = []
     for rank in range(count):
         started.append(subprocess.Popen(
@@ -69,11 +71,43 @@ CONSTANT = {"Optimizer": {**MOMENTUM, "lr": {"name": "Constant", "learning_rate"
 CASES = {
     "AdamW": {},
     "update_freq": {"Global__update_freq": 3, "Optimizer": MOMENTUM},
-    "EMA, recompute, AMP": {
-        "Optimizer": MOMENTUM, "EMA__decay": 0.9, "Global__recompute": True, "AMP__level": "O1"},
+    "EMA, recompute": {"Optimizer": MOMENTUM, "EMA__decay": 0.9, "Global__recompute": True},
     "a linear probe on cached features": {"Tuning": {"name": "LinearProbe"}},
     "clipped, without BatchNorm": {"Arch__head": "Linear", "Optimizer__clip_norm": 0.5},
 }
+BFLOAT16 = {"AMP": {"level": "O1", "dtype": "bfloat16"}, "Optimizer": {
+    **MOMENTUM, "lr": {"name": "Cosine", "learning_rate": 0.01}}}
+QUICK_ADAMW = {"Global__update_freq": 3, "Global__epochs": 5}
+
+
+def method_tree(tmp_path, batch_size, name):
+    """20 steps of a method, as small as may be, without evaluation."""
+    still = {n: 0.0 for n in ("dropout", "drop_path") if n in METHODS[name]().options}
+    plain = tree(tmp_path, batch_size, Tuning={"name": name, **still},
+                 Optimizer={**MOMENTUM, "lr": {"name": "Constant", "learning_rate": 0.005}}, Global__epochs=1,
+                 Global__eval_during_train=False, Global__cache_features=False)
+    plain["Arch"].update(patch_size=16, depth=1)
+    plain["DataLoader"]["Train"]["dataset"]["limit"] = 20 * 16
+    return plain
+
+
+class Reordered:
+    """A loader whose batches have their images in another order: the same numbers but for rounding."""
+
+    def __init__(self, loader):
+        self.loader = loader
+
+    def __getattr__(self, name):
+        return getattr(self.loader, name)
+
+    def __len__(self):
+        return len(self.loader)
+
+    def __iter__(self):
+        draw = np.random.RandomState(0)
+        for images, targets in self.loader:
+            order = paddle.to_tensor(draw.permutation(len(targets)))
+            yield images[order], targets[order]
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +144,11 @@ def two(tmp_path_factory, evaluations):
     own = tree(folder / "own", 8, Global__sync_batchnorm=False)
     own["DataLoader"]["Train"]["dataset"]["limit"] = 148  # one image alone has no statistics
     cases["statistics per process"] = {"config": own}
-    cases["one epoch of two"] = {"config": tree(folder / "cut", 8, Global__epochs=1, **CONSTANT)}
+    cases["bfloat16"] = {"config": tree(folder / "half", 8, **BFLOAT16)}
+    cases["quick AdamW"] = {"config": tree(folder / "quick", 8, **QUICK_ADAMW)}
+    cases.update({name: {"config": method_tree(folder / name, 8, name)} for name in METHODS})
+    cases["one epoch of two"] = {"config": tree(folder / "cut", 8, Global__epochs=1, Global__save_interval_steps=6,
+                                                       **CONSTANT)}
     return together(2, {**cases, **_evaluated(evaluations)}, folder / "found")
 
 
@@ -139,13 +177,41 @@ def test_two_processes_reach_the_weights_of_one(name, two, tmp_path):
         assert ours["eval_images"] == theirs["eval_images"] == 48
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_reaches_the_weights_of_one_process(name, two, tmp_path):
+    found, expected = tuned(two[0][name]), tuned(experiment.train(config.parse(method_tree(tmp_path, 16, name))))
+    assert found.keys() == expected.keys()
+    for tensor, value in expected.items():
+        np.testing.assert_allclose(found[tensor], value, rtol=1e-5, atol=1e-5, err_msg=tensor)
+
+
+@pytest.mark.parametrize("name, options", [("bfloat16", BFLOAT16), ("quick AdamW", QUICK_ADAMW)])
+def test_where_rounding_grows_two_differ_as_one_from_itself(name, options, two, tmp_path, monkeypatch):
+    """The yardstick is one process with the images of each batch in another order."""
+    alone = tuned(experiment.train(config.parse(tree(tmp_path / "alone", 16, **options))))
+    make = build.job
+
+    def reordered(plan, run):
+        job, model = make(plan, run)
+        job.train_loader = Reordered(job.train_loader)
+        return job, model
+
+    monkeypatch.setattr(build, "job", reordered)
+    again = tuned(experiment.train(config.parse(tree(tmp_path / "again", 16, **options))))
+    found = tuned(two[0][name])
+    apart, yardstick = (max(np.abs(one[n] - alone[n]).max() for n in alone) for one in (found, again))
+    assert apart < 4 * yardstick < 4e-3
+
+
 def test_one_process_goes_on_with_a_run_of_two(two, tmp_path):
     """The samples come in the same order; with another batch of all together it is another run."""
     cut = two[0]["one epoch of two"]["folder"]
     alone = experiment.train(config.parse(tree(tmp_path / "alone", 16, **CONSTANT)))
-    resumed = experiment.train(config.parse(tree(tmp_path / "on", 16, Global__checkpoints=cut, **CONSTANT)))
-    for tensor, value in tuned(alone).items():
-        np.testing.assert_allclose(tuned(resumed)[tensor], value, rtol=0, atol=1e-5, err_msg=tensor)
+    for number, inside in enumerate(("", "/ckpt/step-000006")):  # after its first epoch, and in the middle of that
+        resumed = experiment.train(config.parse(tree(tmp_path / f"on{number}", 16, Global__checkpoints=f"{cut}{inside}",
+                                                     **CONSTANT)))
+        for tensor, value in tuned(alone).items():
+            np.testing.assert_allclose(tuned(resumed)[tensor], value, rtol=0, atol=1e-5, err_msg=tensor)
     with pytest.raises(UserError, match="DataLoader.Train.sampler.batch_size was 16 and is 8"):
         experiment.train(config.parse(tree(tmp_path / "other", 8, Global__checkpoints=cut, **CONSTANT)))
 
@@ -191,7 +257,7 @@ def test_an_evaluation_counts_every_image_once(name, evaluations, two, three):
 
 
 def test_where_one_process_ends_the_others_stop_and_say_so(tmp_path):
-    case = {"config": tree(tmp_path, 8, Global__epochs=50), "die_at": 5}
+    case = {"config": tree(tmp_path, 8, Global__epochs=50), "at": 5, "then": "ends"}
     first, second = start(2, {"dies": case}, tmp_path / "found")
     second.wait(timeout=60)
     ended = time.monotonic()
@@ -200,6 +266,53 @@ def test_where_one_process_ends_the_others_stop_and_say_so(tmp_path):
     assert time.monotonic() - ended < 30
     assert "rank 0 of 2 processes stops, for another one has ended or is out of reach" in said.splitlines()[-1]
     assert "Traceback" not in said
+
+
+def test_where_one_process_hangs_the_others_stop_and_say_so(tmp_path):
+    case = {"config": tree(tmp_path, 8, Global__epochs=50), "at": 5, "then": "hangs"}
+    first, second = start(2, {"hangs": case}, tmp_path / "found", PPADAPT_WAIT_SECONDS="4")
+    try:
+        said, _ = first.communicate(timeout=90)
+        assert first.returncode == 1 and second.poll() is None
+    finally:
+        second.kill()
+        second.communicate(timeout=60)
+    assert "rank 0 of 2 processes has waited" in said
+    assert "rank 0 of 2 processes stops: it has waited 4 s for another one, which hangs or" in said.splitlines()[-1]
+    assert "Traceback" not in said and list(tmp_path.glob("out/run/*/train.log"))
+
+
+def test_how_long_to_wait_is_a_number_of_seconds(monkeypatch):
+    for given in ("soon", "-1", "nan", "inf"):
+        monkeypatch.setenv("PPADAPT_WAIT_SECONDS", given)
+        with pytest.raises(UserError, match="^PPADAPT_WAIT_SECONDS is '.*': give seconds, 0 to wait for ever"):
+            processes.Processes(0, 2)
+
+
+def test_processes_of_different_configs_or_data_are_named(tmp_path):
+    """Their shares would not be of one model; rank 1 is this one with other facts."""
+    one, other = (build.resume.identity_of(plan(tmp_path, Optimizer__clip_norm=clip), data, None, 2) for clip, data in (
+        (None, Labelled([0, 1])), (0.5, Labelled([1, 1]))))
+    assert build.resume.shared_facts(one)["Optimizer.name"] == "AdamW"
+    pair = processes.Processes(0, 2)
+    for change, says in (({**one, "config": other["config"]}, "Optimizer.clip_norm: rank 0 has None, rank 1 0.5"),
+                         ({**one, "data": other["data"]}, "the data of DataLoader.Train: rank 0 has")):
+        pair.gather = lambda facts, change=change: [facts, build.resume.shared_facts(change)]
+        with pytest.raises(processes.ProcessError, match=says):
+            pair.agree(**build.resume.shared_facts(one))
+    own = plan(tmp_path, Global__output_dir="elsewhere", Arch__pretrained="mine.pdparams", Global__print_batch_step=3)
+    assert build.resume.shared_facts(build.resume.identity_of(own, Labelled([0, 1]), None, 2)) == (
+        build.resume.shared_facts(build.resume.identity_of(plan(tmp_path), Labelled([0, 1]), None, 2)))
+
+
+class Labelled:
+    classes = ["a", "b"]
+
+    def __init__(self, labels):
+        self.labels = np.array(labels)
+
+    def __len__(self):
+        return len(self.labels)
 
 
 def test_processes_that_do_not_agree_are_named():

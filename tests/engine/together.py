@@ -1,11 +1,12 @@
 """Run by test_processes.py, as one of several processes: trains or evaluates what a file says.
 
-argv: a JSON file, {name: {"config": ..., "evaluate": bool, "die_at": step before which rank 1 ends without a word}},
-and a folder for what each rank finds.
+argv: a JSON file, {name: {"config": ..., "evaluate": bool, "at": step before which rank 1 does what "then" says, "ends"
+without a word or "hangs"}}, and a folder for what each rank finds.
 """
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import ppadapt  # noqa: F401  before Paddle
@@ -17,13 +18,15 @@ from ppadapt.errors import UserError  # isort: skip
 from ppadapt.runs import experiment  # isort: skip
 
 
-def die_at(step: int) -> None:
+def fail(step: int, how: str) -> None:
     steps, run = [], loop._step
 
     def counted(job):
         steps.append(1)
         if len(steps) == step and processes.join().rank == 1:
-            os._exit(9)
+            if how == "ends":
+                os._exit(9)
+            time.sleep(1000)
         run(job)
 
     loop._step = counted
@@ -32,7 +35,7 @@ def die_at(step: int) -> None:
 def main(cases: Path, folder: Path) -> None:
     found = {}
     for name, case in json.loads(cases.read_text(encoding="utf-8")).items():
-        die_at(case.get("die_at", 0))
+        fail(case.get("at", 0), case.get("then", ""))
         run = experiment.evaluate if case.get("evaluate") else experiment.train
         before = processes.join().sent if found else 0
         try:
