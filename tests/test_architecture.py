@@ -18,7 +18,7 @@ ALLOWED = {
     "build": {"config", "data", "engine", "models", "networks", "tasks", "tuning", "weights"},
     "serve": {"build", "config", "data", "engine", "models", "tasks", "tuning"},
     # The commands: each imports what it does where it does it.
-    "cli": {"config", "data", "runs", "serve", "weights"}, "__main__": {"cli"},
+    "cli": {"config", "data", "runs", "serve", "weights"}, "__main__": {"cli"}, "notebook": {"config", "runs"},
     "runs": {"build", "config", "data", "engine", "networks", "serve", "tasks", "tuning", "weights"},
     "errors": set(), "cpu": set(), "half": set(), "paddle_compat": set(), "version": set(),
     "files": {"errors"}, "log": {"errors"}, "limits": {"errors"}, "pickles": {"errors", "limits"}, "ranges": set(),

@@ -4,10 +4,10 @@ from .device import precision_of, set_device
 from .model import KEEP_HEAD, TunedModel, class_names, methods, network, tuned_model
 from .names import options_for
 from .preprocessing import check_exported, serving_ops
-from .resume import cut_off
+from .resume import cut_off, finished
 from .task import entries, losses, metrics, task_of
 from .training import check, job
 
 __all__ = ["BALANCED", "KEEP_HEAD", "SAMPLERS", "TunedModel", "check", "check_exported", "class_names", "cut_off",
-           "dataset", "entries", "job", "loader", "losses", "methods", "metrics", "network", "options_for",
+           "dataset", "entries", "finished", "job", "loader", "losses", "methods", "metrics", "network", "options_for",
            "precision_of", "serving_ops", "set_device", "task_of", "tuned_model"]

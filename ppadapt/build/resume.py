@@ -56,18 +56,39 @@ def checkpoint_of(config: Config, runs: Optional[Path]) -> Optional[checkpoint.C
     return checkpoint.read_or_advise(checkpoint.find(given))
 
 
+RESULTS = "results.json"  # what a run that was finished has
+
+
 def cut_off(config: Config, runs: Path) -> Optional[Path]:
     """The newest whole checkpoint of the runs in a folder that are this very one and were not finished."""
-    task_of(config)  # fills in the losses and metrics that a run records
-    for run in sorted((path for path in runs.iterdir() if path.is_dir()), reverse=True) if runs.is_dir() else []:
-        if (run / "results.json").exists():
+    for run in _newest_first(runs):
+        if (run / RESULTS).exists():
             continue
         for step in reversed(checkpoint.steps(run / checkpoint.FOLDER)):
             with contextlib.suppress(checkpoint.DamagedCheckpoint):
-                then, now = checkpoint.read(step).progress["config"], _plain(config)
-                if then["Global"]["epochs"] == now["Global"]["epochs"] and not _changes(then, now):
+                if _is_the_same(checkpoint.read(step).progress["config"], config):
                     return step
     return None
+
+
+def finished(config: Config, runs: Path) -> Optional[Path]:
+    """The newest of the runs in a folder that are this very one and were finished."""
+    for run in _newest_first(runs):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # damaged: no results
+            if _is_the_same(json.loads((run / RESULTS).read_text(encoding="utf-8"))["config"], config):
+                return run
+    return None
+
+
+def _newest_first(runs: Path) -> list[Path]:
+    return sorted((path for path in runs.iterdir() if path.is_dir()), reverse=True) if runs.is_dir() else []
+
+
+def _is_the_same(then: Mapping[str, Any], config: Config) -> bool:
+    """Whether a config, as it is read again, is this one but for what changes no result."""
+    task_of(config)  # fills in the losses and metrics that a run records
+    now = _plain(config)
+    return then["Global"]["epochs"] == now["Global"]["epochs"] and not _changes(then, now)
 
 
 def identity_of(config: Config, train_data: Any, eval_data: Any, processes: int = 1) -> dict[str, Any]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -14,11 +12,6 @@ from .errors import BrokenImageError, DataError, choose
 from .transforms import Compose, build_transforms
 
 log = logging.getLogger("ppadapt")
-
-
-def data_home(root: str | os.PathLike | None) -> Path:
-    """``root``, or ``$PPADAPT_DATA``, or ``./dataset``."""
-    return Path(root or os.environ.get("PPADAPT_DATA") or "dataset").expanduser()
 
 
 class Dataset:

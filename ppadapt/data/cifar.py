@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import struct
 import tarfile
 import zlib
@@ -16,9 +15,10 @@ import numpy as np
 from .. import limits
 from ..errors import FileError, brief
 from ..pickles import Walk, read_pickle
-from .base import Dataset, data_home
+from .base import Dataset
 from .download import download
 from .errors import DataError, choose
+from .places import Places, first, others
 
 _SMALL = 1 << 24  # bytes that any archive may unpack to
 _COPIES = 8  # what is read is held as files, as images and as images in another order: an eighth of the room
@@ -173,8 +173,9 @@ class CIFAR10(Dataset):
 
     Args:
         root: the official ``.tar.gz``, its extracted folder, or a folder that holds either one (or where
-            it is downloaded to); ``$PPADAPT_DATA`` or ``./dataset`` by default. A file that is given is not
-            checksummed, so a subset in the same format works.
+            it is downloaded to); ``$PPADAPT_DATA`` or ``./dataset`` by default. A list is looked through in its order,
+            a pattern (``/home/aistudio/data/*``) stands for what fits it. A file that is given is not checksummed, so
+            a subset in the same format works.
         download: fetch the archive when it is not there.
 
     Raises:
@@ -193,29 +194,35 @@ class CIFAR10(Dataset):
 
     def __init__(self, split: str = "train", transform: list | None = None, seed: int = 0,
                  on_error: str = "raise", limit: int | None = None,
-                 root: str | os.PathLike | None = None, download: bool = True) -> None:
+                 root: Places = None, download: bool = True) -> None:
         super().__init__(split, transform, seed, on_error, limit)
-        path = self._find(data_home(root), download)
+        path = self._find(root, download)
         stat = path.stat()
         arrays = _load(type(self), path.resolve(), (stat.st_size, stat.st_mtime_ns))
         self.classes: list[str] = list(arrays[f"{self.label}_names"])
         self.images: np.ndarray = arrays[split]["images"][:limit]
         self.labels: np.ndarray = arrays[split][self.label][:limit]
 
-    def _find(self, root: Path, fetch: bool) -> Path:
-        if root.is_file() or (root / self.meta).is_file():
-            return root
-        for name in (self.folder, self.archive):
-            if (root / name / self.meta).is_file() or (name == self.archive and (root / name).is_file()):
-                return root / name
+    def _find(self, given: Places, fetch: bool) -> Path:
+        root = first(given, lambda place: self._at(place) is not None)
+        found = self._at(root)
+        if found is not None:
+            return found
         urls = [mirror + self.archive for mirror in self.mirrors]
         named = root.name.endswith((".gz", ".tgz", ".tar"))
         target = root if named else root / self.archive
         if not fetch or target.name != self.archive:
             raise DataError(
-                f"{type(self).__name__} is not at {root}. Put {self.archive} or the folder {self.folder} "
-                f"there (from {' or '.join(urls)}), set root to where it is, or set download: True.")
+                f"{type(self).__name__} is not at {root}{others(given, root)}. Put {self.archive} or the folder "
+                f"{self.folder} there (from {' or '.join(urls)}), set root to where it is, or set download: True.")
         return download(urls, target, self.md5)
+
+    def _at(self, place: Path) -> Path | None:
+        """The archive or its folder, at a place or in it."""
+        if place.is_file() or (place / self.meta).is_file():
+            return place
+        folder, archive = place / self.folder, place / self.archive
+        return folder if (folder / self.meta).is_file() else archive if archive.is_file() else None
 
 
 class CIFAR100(CIFAR10):
@@ -235,7 +242,7 @@ class CIFAR100(CIFAR10):
 
     def __init__(self, split: str = "train", transform: list | None = None, seed: int = 0,
                  on_error: str = "raise", limit: int | None = None,
-                 root: str | os.PathLike | None = None, download: bool = True, label: str = "fine") -> None:
+                 root: Places = None, download: bool = True, label: str = "fine") -> None:
         if label not in self.label_keys:
             raise DataError(choose("CIFAR100.label", label, self.label_keys))
         self.label = label

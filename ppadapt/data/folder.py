@@ -10,11 +10,12 @@ import numpy as np
 
 from ..errors import brief
 from ..files import IMAGE_SUFFIXES
-from .base import data_home, log
+from .base import log
 from .errors import DataError
 from .find import UNREADABLE, Found, find_images, is_hidden, unreadable
 from .in_files import ImagesInFiles
 from .labels import check_names
+from .places import Places, first, others
 
 # What folders of splits are called, in any case.
 SPLITS = {"train": ("train", "training"), "test": ("test", "testing"), "val": ("val", "valid", "validation")}
@@ -41,7 +42,8 @@ class ImageFolder(ImagesInFiles):
 
     ``root`` holds folders of splits (``train`` or ``Training``; ``test``, or else ``val``, ``valid``,
     ``Validation``), whose classes are those of ``train``; or it holds the class folders themselves, and then both
-    splits read the same images. A ``limit`` takes the images of the classes in turn.
+    splits read the same images. Of a list of roots the first that is a folder counts (`places`). A ``limit`` takes the
+    images of the classes in turn.
 
     Raises:
         DataError: naming the folder that is missing, empty, not readable, not a class of ``train``, or a split where a
@@ -50,11 +52,13 @@ class ImageFolder(ImagesInFiles):
 
     def __init__(self, split: str = "train", transform: list | None = None, seed: int = 0,
                  on_error: str = "raise", limit: int | None = None,
-                 root: str | os.PathLike | None = None) -> None:
+                 root: Places = None) -> None:
         super().__init__(split, transform, seed, on_error, limit)
-        root, skip = data_home(root), on_error == "skip"
+        given, skip = root, on_error == "skip"
+        root = first(given, Path.is_dir)
         if not root.is_dir():
-            raise DataError(f"ImageFolder.root {root} is no folder: give one that holds a folder per class.")
+            raise DataError(f"ImageFolder.root {root} is no folder{others(given, root)}: give one that holds a folder "
+                            "per class.")
         splits, found = _splits(root, skip), Found()
         folder = splits.get("train") if split == "train" else splits.get("test", splits.get("val"))
         if splits and folder is None:

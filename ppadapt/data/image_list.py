@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from .base import log
 from .errors import DataError
 from .in_files import ImagesInFiles
 from .labels import check_names
+from .places import Places, first, optional, others
 
 
 class ImageNetDataset(ImagesInFiles):
@@ -25,6 +25,7 @@ class ImageNetDataset(ImagesInFiles):
         delimiter: between path and label, a space by default; the last one of a line counts.
         relabel: number the labels that occur 0, 1, ... in rising order.
         class_id_map_file: lines "label name"; without it a class is called by its label.
+            Each of the three may be a list of places (`places`): the first that is there counts.
 
     Raises:
         DataError: with file and line number for a bad line, a label that the map does not name or an image with two
@@ -33,17 +34,18 @@ class ImageNetDataset(ImagesInFiles):
 
     def __init__(self, split: str = "train", transform: list | None = None, seed: int = 0,
                  on_error: str = "raise", limit: int | None = None,
-                 image_root: str | os.PathLike | None = None,
-                 cls_label_path: str | os.PathLike | None = None, delimiter: str | None = None,
-                 relabel: bool = False, class_id_map_file: str | os.PathLike | None = None) -> None:
+                 image_root: Places = None, cls_label_path: Places = None, delimiter: str | None = None,
+                 relabel: bool = False, class_id_map_file: Places = None) -> None:
         super().__init__(split, transform, seed, on_error, limit)
         if not image_root or not cls_label_path:
             raise DataError("ImageNetDataset needs image_root and cls_label_path: the folder of the images "
                             "and the file of 'path label' lines.")
-        root, listing = Path(image_root).expanduser(), Path(cls_label_path).expanduser()
+        root = first(image_root, Path.is_dir, "image_root")
+        listing = first(cls_label_path, Path.is_file, "cls_label_path")
         if not root.is_dir():
-            raise DataError(f"ImageNetDataset.image_root {root} is no folder.")
-        names = _class_names(Path(class_id_map_file).expanduser()) if class_id_map_file else {}
+            raise DataError(f"ImageNetDataset.image_root {root} is no folder{others(image_root, root)}.")
+        map_file = optional(class_id_map_file, Path.is_file, "class_id_map_file")
+        names = _class_names(map_file) if map_file else {}
         self.paths, labels = _listed(root, listing, delimiter or " ", names, on_error == "raise")
         self.implied = not names
         self.labels = np.array(labels, np.int64)
@@ -56,7 +58,7 @@ class ImageNetDataset(ImagesInFiles):
             raise DataError(f"{listing}: label {most - 1} of {self.name(int(self.labels.argmax()))} would make "
                             f"{limits.beyond('PPADAPT_MAX_CLASSES', int(most))}. Correct it, or set relabel: True.")
         self.classes = [names.get(int(n), str(n)) for n in (ids if relabel else np.arange(most))]
-        check_names(self.classes, str(class_id_map_file or listing))
+        check_names(self.classes, str(map_file or listing))
         self.keep(limit)
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import brief
-from .base import data_home, log
+from .base import log
 from .errors import DataError
 from .in_files import ImagesInFiles
 from .labels import check_names
+from .places import Places, first, optional, others
 
 
 class _MultiLabelFiles(ImagesInFiles):
@@ -40,6 +40,7 @@ class MultiLabelDataset(_MultiLabelFiles):
         image_root: folder that the paths start from.
         cls_label_path: the list of this split (``split`` itself changes nothing).
         class_id_map_file: lines "number name"; without it a class is called by its number.
+            Each of the three may be a list of places (`places`): the first that is there counts.
         label_ratio: accepted as PaddleClas's files write it, and not needed: MultiLabelLoss counts by itself.
 
     Raises:
@@ -48,16 +49,16 @@ class MultiLabelDataset(_MultiLabelFiles):
     """
 
     def __init__(self, split: str = "train", transform: list | None = None, seed: int = 0,
-                 on_error: str = "raise", limit: int | None = None, image_root: str | os.PathLike | None = None,
-                 cls_label_path: str | os.PathLike | None = None,
-                 class_id_map_file: str | os.PathLike | None = None, label_ratio: bool = False) -> None:
+                 on_error: str = "raise", limit: int | None = None, image_root: Places = None,
+                 cls_label_path: Places = None, class_id_map_file: Places = None, label_ratio: bool = False) -> None:
         super().__init__(split, transform, seed, on_error, limit)
         if not image_root or not cls_label_path:
             raise DataError("MultiLabelDataset needs image_root and cls_label_path: the folder of the images and the "
                             "file of 'path<tab>0,1,1,0' lines.")
-        root, listing = Path(image_root).expanduser(), Path(cls_label_path).expanduser()
+        root = first(image_root, Path.is_dir, "image_root")
+        listing = first(cls_label_path, Path.is_file, "cls_label_path")
         if not root.is_dir():
-            raise DataError(f"MultiLabelDataset.image_root {root} is no folder.")
+            raise DataError(f"MultiLabelDataset.image_root {root} is no folder{others(image_root, root)}.")
         paths, rows = [], []
         for number, line in _lines(listing):
             path, tab, text = line.rpartition("\t")
@@ -72,9 +73,10 @@ class MultiLabelDataset(_MultiLabelFiles):
             rows.append(row)
         if not rows:
             raise DataError(f"{listing} names no image.")
-        names = _names(Path(class_id_map_file).expanduser(), len(rows[0])) if class_id_map_file else {}
+        map_file = optional(class_id_map_file, Path.is_file, "class_id_map_file")
+        names = _names(map_file, len(rows[0])) if map_file else {}
         self._take(paths, np.array(rows, np.float32), [names.get(k, str(k)) for k in range(len(rows[0]))],
-                   str(class_id_map_file or listing))
+                   str(map_file or listing))
 
 
 class NUSWIDE(_MultiLabelFiles):
@@ -86,7 +88,8 @@ class NUSWIDE(_MultiLabelFiles):
     images.
 
     Args:
-        root: the folder that holds these; ``$PPADAPT_DATA`` or ``./dataset`` by default.
+        root: the folder that holds these, or a list of places (`places`); ``$PPADAPT_DATA`` or ``./dataset`` by
+            default.
         image_root: folder that the paths of the lists start from; ``root/Flickr`` by default.
         labelled_only: leave out images that none of the tags fits.
 
@@ -96,11 +99,11 @@ class NUSWIDE(_MultiLabelFiles):
     """
 
     def __init__(self, split: str = "train", transform: list | None = None, seed: int = 0,
-                 on_error: str = "raise", limit: int | None = None, root: str | os.PathLike | None = None,
-                 image_root: str | os.PathLike | None = None, labelled_only: bool = False) -> None:
+                 on_error: str = "raise", limit: int | None = None, root: Places = None,
+                 image_root: Places = None, labelled_only: bool = False) -> None:
         super().__init__(split, transform, seed, on_error, limit)
-        root, part = data_home(root), split.capitalize()
-        images = Path(image_root).expanduser() if image_root else root / "Flickr"
+        root, part = first(root, lambda place: (place / "ImageList").is_dir()), split.capitalize()
+        images = optional(image_root, Path.is_dir, "image_root") or root / "Flickr"
         listing, folder = root / "ImageList" / f"{part}Imagelist.txt", root / "Groundtruth" / "TrainTestLabels"
         names = [line for _, line in _lines(listing)]
         files = {path.name[len("Labels_"):-len(f"_{part}.txt")]: path for path in folder.glob(f"Labels_*_{part}.txt")}

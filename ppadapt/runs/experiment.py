@@ -47,7 +47,7 @@ def train(config: Config, source: Optional[Path] = None) -> dict:
         UserError: for every mistake in the config, its files or its data, and for a loss that is not finite.
     """
     log.setup(notes=config.notes, facts=config.facts)
-    job, model = build.job(config, run_name(source or config.source or Path("run.yaml")))
+    job, model = build.job(config, name_of(config, source))
     if job.processes.first:
         config_text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
         files.write_text(job.folder / "config.yaml", config_text)
@@ -95,6 +95,11 @@ def train(config: Config, source: Optional[Path] = None) -> dict:
     log.LOGGER.info("results.json, train.log and the tuned file are in %s; curves: visualdl --logdir %s",
                     job.folder, config.Global.output_dir)
     return results
+
+
+def name_of(config: Config, source: Optional[Path] = None) -> str:
+    """`run_name` of the file that a config was read from; "run" where it is of none."""
+    return run_name(source or config.source or Path("run.yaml"))
 
 
 def run_name(source: Path) -> str:
