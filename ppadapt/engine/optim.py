@@ -9,6 +9,7 @@ import paddle
 
 from .. import paddle_compat
 from ..errors import ConfigError, choose
+from ..log import LOGGER
 from ..options import options_of, typed
 from ..ranges import Amount, Positive, Range
 from .schedules import Schedule
@@ -34,7 +35,8 @@ def build_optimizer(parameters: Mapping[str, paddle.Tensor], schedule: Schedule,
     """An optimizer over named parameters; `options` are those of its class in `paddle.optimizer`.
 
     Args:
-        clip_norm, clip_value: clip gradients by their global norm, or each value.
+        clip_norm, clip_value: clip gradients by the norm of all of them together (PaddleClas: of each tensor), or each
+            value.
         regularizer: PaddleClas's form of weight decay, {"name": "L2", "coeff": 1e-4}.
         no_weight_decay_name: parts of names ("bias norm" or a list) that AdamW does not decay.
         one_dim_param_no_weight_decay: AdamW does not decay vectors.
@@ -60,6 +62,7 @@ def build_optimizer(parameters: Mapping[str, paddle.Tensor], schedule: Schedule,
     if clip_norm is not None and clip_value is not None:
         raise ConfigError("Optimizer has both clip_norm and clip_value: keep one")
     if clip_norm is not None:
+        LOGGER.info("Optimizer.clip_norm: %g is for all gradients together (PaddleClas's is for each tensor)", clip_norm)
         options["grad_clip"] = paddle.nn.ClipGradByGlobalNorm(float(clip_norm))
     elif clip_value is not None:
         options["grad_clip"] = paddle.nn.ClipGradByValue(float(clip_value))

@@ -3,6 +3,10 @@
 PaddleClas counts epochs: `step_size`, `milestones` and `decay_epochs` are in epochs after the warm-up, whether the
 rate changes with every step or (`by_epoch`) once an epoch. A class of Paddle under its own name (`StepDecay`) counts
 steps, or epochs with `by_epoch`.
+
+Where PaddleClas 2.6 contradicts itself, what its options say counts here: the warm-up of `Constant`, which it drops;
+with `by_epoch` the warm-up of `Linear` and the length of `OneCycleLR` and `CosineFixmatch`, which it counts in steps
+although it takes one step an epoch. The log says so.
 """
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from typing import Annotated, Any, Callable, Mapping, Optional, Union
 from paddle.optimizer import lr as paddle_lr
 
 from ..errors import ConfigError, brief, choose
+from ..log import LOGGER
 from ..options import check_options, options_of
 from ..ranges import Amount, Count, Positive, Range, Rate, Whole
 
@@ -53,8 +58,11 @@ def linear(span: Span, end_lr: Amount = 0.0, power: Positive = 1.0, cycle: bool 
 
 
 def step(span: Span, step_size: Positive, gamma: Fraction = 0.1) -> paddle_lr.LRScheduler:
-    """Times `gamma` every `step_size` epochs."""
-    return paddle_lr.StepDecay(span.rate, step_size=max(1, int(step_size * span.epoch)), gamma=gamma)
+    """Times `gamma` every `step_size` epochs, of a part of one whole steps are taken."""
+    size = int(step_size * span.epoch)
+    if not size:
+        raise ConfigError(f"Optimizer.lr (Step), step_size is {step_size:g} epochs, less than one step of training")
+    return paddle_lr.StepDecay(span.rate, step_size=size, gamma=gamma)
 
 
 def multi_step(span: Span, milestones: list, gamma: Fraction = 0.1) -> paddle_lr.LRScheduler:
@@ -104,6 +112,9 @@ def one_cycle(span: Span, divide_factor: Positive = 25.0, end_learning_rate: Amo
 
 def fixmatch(span: Span, num_warmup_steps: Whole, num_cycles: Positive = 7 / 16) -> paddle_lr.LRScheduler:
     """FixMatch's (Sohn et al., arXiv 2001.07685): a warm-up of its own in steps, then a part of a cosine."""
+    if span.left < span.whole:
+        raise ConfigError("Optimizer.lr (CosineFixmatch) warms up by num_warmup_steps: remove warmup_epoch")
+
     def share(count: int) -> float:
         if count < num_warmup_steps:
             return count / max(1, num_warmup_steps)
@@ -121,6 +132,9 @@ PADDLECLAS: dict[str, Callable] = {
 _NOT_BY_NAME = {"LRScheduler", "LambdaDecay", "MultiplicativeDecay", "ReduceOnPlateau", "LinearWarmup"}
 _PADDLES = [name for name in paddle_lr.__all__ if name not in _NOT_BY_NAME and name not in PADDLECLAS]
 SCHEDULES = [*PADDLECLAS, *_PADDLES]
+# These take whole steps of a warm-up that is a part of an epoch, as all results here were trained with. In PaddleClas
+# they take whole epochs only, and the others round.
+_WHOLE_STEPS = ("Cosine", "CosineWarmup", "Linear")
 # Where the rate after the warm-up is an option of the schedule's own.
 _OWN_RATE = {"Piecewise": "values", "Cyclic": "base_learning_rate", "CyclicLR": "base_learning_rate",
              "OneCycleLR": "max_learning_rate"}
@@ -143,7 +157,7 @@ class Schedule(paddle_lr.LRScheduler):
         name: of the schedule; `options` are its own.
         learning_rate: after the warm-up (0.001 where the schedule's options do not say it).
         base_batch_size: scale rates by batch_size / base_batch_size, as the paper does with 256.
-        warmup_epoch: may be a fraction, of which whole steps are taken; none where nothing is said (CosineWarmup: 5).
+        warmup_epoch: may be a fraction; none where nothing is said (CosineWarmup: 5).
         warmup_start_lr: where the warm-up starts.
         by_epoch: the rate changes once an epoch, in the warm-up as well, in the place of every step.
 
@@ -166,14 +180,21 @@ class Schedule(paddle_lr.LRScheduler):
         if warmup_epoch and warmup_start_lr > rate:
             raise ConfigError(f"Optimizer.lr: warmup_start_lr {warmup_start_lr} is above the learning rate {rate:g}: "
                               "a warm-up rises")
-        if by_epoch and warmup_epoch != int(warmup_epoch):
-            raise ConfigError(f"Optimizer.lr: with by_epoch the warm-up takes whole epochs, not {warmup_epoch}")
+        for key, value in (("warmup_epoch", warmup_epoch), ("step_size", options.get("step_size"))):
+            if by_epoch and isinstance(value, float) and not value.is_integer():
+                raise ConfigError(f"Optimizer.lr: with by_epoch {key} is in whole epochs, not {value}")
         self.name, self.period = name, steps_per_epoch if by_epoch else 1
         epoch = 1 if by_epoch else steps_per_epoch
-        self.warmup = int(warmup_epoch * epoch)
+        self.warmup = (int if name in _WHOLE_STEPS else round)(warmup_epoch * epoch)
         self.warmup_start_lr, self.peak = warmup_start_lr, rate
         span = Span(rate, scale, epoch, max(1, epochs * epoch - self.warmup), epochs * epoch, epochs)
         self.after = _build(name, span, options)
+        if name == "Piecewise" and learning_rate is not None:
+            _say_which_counts(span, options)
+        if by_epoch and (name in ("OneCycleLR", "CosineFixmatch") or name == "Linear" and self.warmup):
+            LOGGER.warning("Optimizer.lr (%s) with by_epoch is counted in epochs throughout; PaddleClas 2.6 counts %s "
+                           "in steps, and would not come to its end", name,
+                           "its warm-up" if name == "Linear" else "its length")
         super().__init__(rate)
 
     def get_lr(self) -> float:
@@ -215,6 +236,17 @@ def _rate(name: str, learning_rate: Optional[float], options: dict) -> float:
         raise ConfigError(f"Optimizer.lr ({name}) begins with {said} by its {key} and learning_rate is "
                           f"{learning_rate}: keep one of them")
     return said
+
+
+def _say_which_counts(span: Span, options: Mapping[str, Any]) -> None:
+    """PaddleClas 2.6 puts its rule in the place of `values` where there is a learning rate as well."""
+    values, times = options.get("values"), options.get("decay_epochs") or []
+    if values and options.get("boundaries") is None:
+        rule = [values[0] * 0.1 ** (epoch // 30) for epoch in range(span.epochs)]
+        ours = [values[sum(epoch >= time for time in times)] for epoch in range(span.epochs)]
+        if not all(math.isclose(a, b) for a, b in zip(ours, rule)):
+            LOGGER.warning("Optimizer.lr (Piecewise): values and decay_epochs count. PaddleClas 2.6, given a "
+                           "learning_rate as well, would take a tenth of it every 30 epochs")
 
 
 def _build(name: str, span: Span, options: dict) -> Optional[paddle_lr.LRScheduler]:

@@ -65,6 +65,40 @@ def test_step_sizes_may_be_parts_of_epochs_and_end_in_whole_steps():
     assert np.allclose(rates(schedule, 20), [RATE * 0.1 ** (step // 7) for step in range(20)])  # int(1.5 x 5)
 
 
+@pytest.mark.parametrize("warmup_epoch, steps", [(0.5, 2), (1.5, 8), (2.7, 14), (0.05, 0)])
+def test_parts_of_epochs_of_warm_up_are_rounded(warmup_epoch, steps):
+    # Python's round, as in PaddleClas: 2.5 -> 2, 7.5 -> 8, 13.5 -> 14. (Its Cosine and Linear take whole epochs only.)
+    for name, options, after in (
+            ("ConstLR", {}, lambda c, unit: RATE),
+            ("Step", {"step_size": 3, "gamma": 0.5}, lambda c, unit: RATE * 0.5 ** (c // (3 * unit))),
+            ("MultiStepDecay", {"milestones": [2, 7], "gamma": 0.3}, steps_of([2, 7], [RATE, RATE * 0.3, RATE * 0.09])),
+            ("Cyclic", {"max_learning_rate": 0.1, "step_size_up": 4},
+             lambda c, unit: RATE + 0.02 * (c % 8 if c % 8 <= 4 else 8 - c % 8) / 4)):
+        found = rates(Schedule(STEPS, EPOCHS, name=name, learning_rate=RATE, warmup_epoch=warmup_epoch, **options), 60)
+        assert np.allclose(found, paddleclas(after, warmup_epoch)) and Schedule(
+            STEPS, EPOCHS, name=name, learning_rate=RATE, warmup_epoch=warmup_epoch, **options).warmup == steps
+
+
+@pytest.mark.parametrize("name, options, what", [
+    ("Linear", {"learning_rate": RATE, "warmup_epoch": 2}, "its warm-up"),
+    ("OneCycleLR", {"max_learning_rate": RATE}, "its length"),
+    ("CosineFixmatch", {"learning_rate": RATE, "num_warmup_steps": 3}, "its length")])
+def test_what_paddleclas_counts_in_steps_by_epoch_is_counted_in_epochs_and_said(caplog, name, options, what):
+    found = rates(Schedule(STEPS, EPOCHS, name=name, by_epoch=True, **options), 60)
+    in_epochs = rates(Schedule(1, EPOCHS, name=name, **options), EPOCHS)
+    assert np.allclose(found, np.repeat(in_epochs, STEPS))
+    assert f"PaddleClas 2.6 counts {what} in steps" in caplog.text
+
+
+def test_values_count_where_paddleclas_would_put_its_rule_in_their_place(caplog):
+    same = {"name": "Piecewise", "learning_rate": 0.1, "values": [0.1, 0.01, 0.001], "decay_epochs": [30, 60]}
+    assert rates(Schedule(1, 70, **same), 70) == pytest.approx([0.1] * 30 + [0.01] * 30 + [0.001] * 10)
+    assert not caplog.text
+    other = Schedule(1, 70, **{**same, "decay_epochs": [2, 4]})
+    assert rates(other, 5) == pytest.approx([0.1] * 2 + [0.01] * 2 + [0.001])
+    assert "values and decay_epochs count. PaddleClas 2.6" in caplog.text
+
+
 def test_piecewise_by_a_learning_rate_alone_loses_nine_tenths_every_30_epochs():
     schedule = Schedule(2, 70, name="Piecewise", learning_rate=0.4)
     assert np.allclose(rates(schedule, 140), [0.4 * 0.1 ** (step // 60) for step in range(140)])
@@ -134,7 +168,10 @@ def test_paddles_own_classes_count_steps_or_epochs():
     ({"name": "Piecewise", "values": [0.1, 0.01], "decay_epochs": [2]}, "begins with 0.1 by its values"),
     ({"name": "Piecewise", "decay_epochs": [2]}, "times and no values"),
     ({"name": "Cosine", "warmup_epoch": 1, "warmup_start_lr": 0.6}, "a warm-up rises"),
-    ({"name": "Cosine", "warmup_epoch": 0.5, "by_epoch": True}, "whole epochs"),
+    ({"name": "Cosine", "warmup_epoch": 0.5, "by_epoch": True}, "warmup_epoch is in whole epochs"),
+    ({"name": "Step", "step_size": 1.5, "by_epoch": True}, "step_size is in whole epochs"),
+    ({"name": "Step", "step_size": 0.3}, "less than one step"),
+    ({"name": "CosineFixmatch", "num_warmup_steps": 2, "warmup_epoch": 1}, "warms up by num_warmup_steps"),
     ({"name": "ReduceOnPlateau"}, "follows a metric"),
     ({"name": "StepDecay", "step_size": -1}, "step_size is -1: it must be at least 1"),
     ({"name": "ExponentialDecay", "gamma": 7}, "gamma is 7")])
