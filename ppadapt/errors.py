@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from typing import Any, Iterable
+from typing import Any, Iterable, Sequence
 
 _CUT = " ... (cut)"
 MOST = 4000  # characters of a message: what a file is called, or holds, may be as long as the file
@@ -46,6 +46,16 @@ def choose(what: str, given: object, choices: Iterable[str], listed: str = "") -
         near = [name for name in lower if name.startswith(word)]
     hint = f" Did you mean {lower[near[0]]!r}?" if near else ""
     return f"{what} {given!r} is unknown.{hint} Choose from: {listed or ', '.join(names) or '(nothing)'}."
+
+
+def together(sentences: Sequence[str]) -> str:
+    """Several complaints in one line; a list of choices that was given before is not given again."""
+    said, lists = [], set()
+    for sentence in sentences:
+        start, choose_from, listed = sentence.rstrip(".").partition(" Choose from: ")
+        said.append(start.rstrip(".") if listed in lists else f"{start}{choose_from}{listed}")
+        lists.add(listed)
+    return "; ".join(said)
 
 
 def printable(text: Any, most: int = MOST) -> str:

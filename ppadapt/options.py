@@ -11,9 +11,9 @@ import math
 import os
 import types
 import typing
-from typing import Annotated, Any, Callable, Iterator, Mapping, Sequence, Union
+from typing import Annotated, Any, Callable, Iterator, Mapping, Optional, Sequence, Union
 
-from .errors import ConfigError, UserError, brief, choose
+from .errors import ConfigError, UserError, brief, choose, together
 from .ranges import Range
 
 _UNION = (Union, getattr(types, "UnionType", Union))
@@ -44,16 +44,33 @@ def construct(choices: Mapping[str, Callable], given: Mapping[str, Any], where: 
 
 
 def check_options(make: Callable, options: dict, where: str, hidden: Sequence[str] = ()) -> None:
-    """Compare options with a signature; whole numbers become floats where floats are wanted, in place."""
+    """Compare options with a signature; whole numbers become floats where floats are wanted, in place.
+
+    Raises:
+        ConfigError: naming all that is wrong with them.
+    """
     named, open_ended, hints = _signature(make, hidden)
+    required = [name for name, parameter in named.items() if parameter.default is parameter.empty]
+    check_against(hints, None if open_ended else list(named), options, where, required)
+
+
+def check_against(hints: Mapping[str, Any], known: Optional[Sequence[str]], options: dict, where: str,
+                  required: Sequence[str] = ()) -> None:
+    """The same with hints and names of options (None: any) that are not a signature's."""
+    wrong = []
     for key in options:
-        if key not in named and not open_ended:
-            raise ConfigError(choose(f"option of {where}:", key, named))
-        if key in hints:
-            options[key] = typed(options[key], hints[key], f"{where}, {key}")
-    missing = [n for n, p in named.items() if p.default is p.empty and n not in options]
+        if known is not None and key not in known:
+            wrong.append(choose(f"option of {where}:", key, known))
+        elif key in hints:
+            try:
+                options[key] = typed(options[key], hints[key], f"{where}, {key}")
+            except ConfigError as error:
+                wrong.append(str(error))
+    missing = [name for name in required if name not in options]
     if missing:
-        raise ConfigError(f"{where} needs a value for: {', '.join(missing)}")
+        wrong.append(f"{where} needs a value for: {', '.join(missing)}")
+    if wrong:
+        raise ConfigError(together(wrong))
 
 
 def options_of(make: Callable, hidden: Sequence[str] = ()) -> list[str]:
@@ -61,12 +78,17 @@ def options_of(make: Callable, hidden: Sequence[str] = ()) -> list[str]:
     return list(_signature(make, hidden)[0])
 
 
+def hints_of(make: Callable) -> dict[str, Any]:
+    """The hints of the options that something takes."""
+    return _signature(make, ())[2]
+
+
 def section(cls: type, tree: Any, where: str, source: str) -> Any:
     """A dataclass from plain data. Raises ConfigError, which names all that is wrong."""
     wrong: list[str] = []
     made = _section(cls, tree, where, wrong)
     if wrong:
-        raise ConfigError(f"{source}: {'; '.join(wrong)}")
+        raise ConfigError(f"{source}: {together(wrong)}")
     return made
 
 

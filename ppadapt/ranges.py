@@ -1,6 +1,7 @@
 """How far a number may go, stated beside the option: `epochs: Annotated[int, Range(1)]`.
 
-What a config gives is checked against the hints of what takes it, ranges included (`config.checking`).
+What a config gives is checked against the hints of what takes it, ranges included (`options`). An end that nobody means
+(a billion epochs) is one all the same: what is beyond it would overflow somewhere else, and later.
 """
 from __future__ import annotations
 
@@ -24,14 +25,15 @@ class Range:
 
     def __str__(self) -> str:
         low = f"above {self.low:g}" if self.above else f"at least {self.low:,}"
-        high = f"below {self.high:g}" if self.below else f"at most {self.high:,}"
+        high = f"below {self.high:g}" if self.below else f"at most {self.high:,}".removesuffix(".0")
         return " and ".join([low] * (self.low > -math.inf) + [high] * (self.high < math.inf)) or "a number"
 
 
-Count = Annotated[int, Range(1)]
-Whole = Annotated[int, Range(0)]  # a count that may be none
-Amount = Annotated[float, Range(0)]
-Positive = Annotated[float, Range(0, above=True)]
+_MOST = 10 ** 9
+Count = Annotated[int, Range(1, _MOST)]
+Whole = Annotated[int, Range(0, _MOST)]  # a count that may be none
+Amount = Annotated[float, Range(0, 1e6)]
+Positive = Annotated[float, Range(0, 1e6, above=True)]
 Rate = Annotated[float, Range(0, 1000)]  # of learning
 Share = Annotated[float, Range(0, 1)]
 Below1 = Annotated[float, Range(0, 1, below=True)]

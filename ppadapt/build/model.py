@@ -22,12 +22,11 @@ from ..options import construct
 from ..tasks import Task
 from ..tuning import METHODS, Adaptation, attach
 from ..tuning.frozen.layers import DTYPES
+from .complaints import KEEP_HEAD
 from .data import dataset
 from .manifests import check_fits, manifest_of
 from .pixels import check_pixels
 from .task import task_of
-
-KEEP_HEAD = "Pretrained"
 
 
 def network(config: Config, class_num: int) -> tuple[nn.Layer, Optional[weights.Report]]:

@@ -11,7 +11,7 @@ from ..options import options_of
 from ..tasks import TASKS
 
 # What every data set takes beside its own options.
-_DATASET_OPTIONS = ("transform_ops", "batch_transform_ops", "holdout", "split")
+DATASET_OPTIONS = ("transform_ops", "batch_transform_ops", "holdout", "split")
 
 
 def options_for(path: str, given: Mapping[str, Any]) -> Optional[Collection[str]]:
@@ -29,5 +29,5 @@ def options_for(path: str, given: Mapping[str, Any]) -> Optional[Collection[str]
     if path == "Task" and name in TASKS:
         return options_of(TASKS[name])
     if path.startswith("DataLoader.") and path.endswith(".dataset") and name in DATASETS:
-        return (*options_of(DATASETS[name], ("transform", "seed")), *_DATASET_OPTIONS)
+        return (*options_of(DATASETS[name], ("transform", "seed")), *DATASET_OPTIONS)
     return None

@@ -45,17 +45,20 @@ def entries(task: Task, family: str, given: list, where: str) -> list:
     Args:
         family: "losses" or "metrics" of the task.
     """
-    choices, built = getattr(task, family), []
-    for i, entry in enumerate(given):
-        if not isinstance(entry, Mapping) or len(entry) != 1:
-            raise ConfigError(f"{where}.{i} is {entry!r}: it must be one name with its options, such as "
-                              f"{{{next(iter(choices))}: {{}}}}")
-        (name, options), = entry.items()
-        if not isinstance(options or {}, Mapping):
-            raise ConfigError(f"{where}.{i}: {name} is {brief(options)}: give its options, such as {{weight: 1.0}}")
-        owner = next((kind for kind, other in TASKS.items() if name in getattr(other, family)), None)
-        if name not in choices and owner:
-            raise ConfigError(f"{where}.{i}: {name} belongs to Task {owner}, and Task.name is {type(task).__name__}: "
-                              f"choose from {', '.join(choices)}, or set Task.name: {owner}")
-        built.append(construct(choices, {"name": name, **(options or {})}, f"{where}.{i}"))
-    return built
+    return [entry(task, family, one, f"{where}.{i}") for i, one in enumerate(given)]
+
+
+def entry(task: Task, family: str, given: object, where: str) -> object:
+    """The object that one entry of such a list names."""
+    choices = getattr(task, family)
+    if not isinstance(given, Mapping) or len(given) != 1:
+        raise ConfigError(f"{where} is {brief(given)}: it must be one name with its options, such as "
+                          f"{{{next(iter(choices))}: {{}}}}")
+    (name, options), = given.items()
+    if not isinstance(options or {}, Mapping):
+        raise ConfigError(f"{where}: {name} is {brief(options)}: give its options, such as {{weight: 1.0}}")
+    owner = next((kind for kind, other in TASKS.items() if name in getattr(other, family)), None)
+    if name not in choices and owner:
+        raise ConfigError(f"{where}: {name} belongs to Task {owner}, and Task.name is {type(task).__name__}: "
+                          f"choose from {', '.join(choices)}, or set Task.name: {owner}")
+    return construct(choices, {"name": name, **(options or {})}, where)

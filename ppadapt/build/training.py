@@ -16,17 +16,17 @@ from ..engine.curves import Curves
 from ..engine.loop import Job
 from ..engine.optim import EMA, build_optimizer
 from ..engine.processes import Processes
-from ..engine.schedules import Schedule
+from ..engine.schedules import Schedule, check_schedule
 from ..errors import ConfigError, choose
 from ..files import check_writable, remove_leftovers
 from ..log import LOGGER, only_warnings, setup
 from ..models.heads import BatchNorm
-from ..options import check_options
 from ..tasks import Task
 from ..tuning.adaptation import is_batch_norm
 from ..tuning.frozen import features
 from ..tuning.frozen.recompute import recompute_blocks
 from ..weights import digest
+from .complaints import check_names
 from .data import dataset, loader
 from .device import precision_of, set_device
 from .model import TunedModel, tuned_model
@@ -59,6 +59,7 @@ def check(config: Config) -> None:
 def _parts(config: Config, found: Optional[Checkpoint]) -> tuple[dict[str, Any], TunedModel]:
     """The fields of a Job that need no folder, and the tuned model."""
     g = config.Global
+    check_names(config)
     _check_plan(config)
     check_writable(Path(g.output_dir).expanduser(), "Global.output_dir")
     check_sides(config)
@@ -188,17 +189,15 @@ def _schedule(config: Config, train_loader: Loader, processes: int) -> Schedule:
     if not isinstance(given, Mapping):
         raise ConfigError(f"Optimizer.lr is {_brief(given)}: give a mapping, {{name: Constant, learning_rate: 0.1}}")
     options = dict(given)
-    where = f"Optimizer.lr ({options['name']})" if "name" in options else "Optimizer.lr"
-    check_options(Schedule.__init__, options, where, hidden=("steps_per_epoch", "epochs", "batch_size"))
+    check_schedule(options)
     batches, update_freq = len(train_loader), config.Global.update_freq
     steps_per_epoch = -(-batches // update_freq)  # rounded up: the last step may be of fewer batches
     return Schedule(steps_per_epoch, config.Global.epochs, processes * train_loader.batch_size * update_freq, **options)
 
 
 def _optimizer(config: Config, parameters: Mapping[str, Any], schedule: Schedule) -> Any:
-    options = {key: value for key, value in config.Optimizer.items() if key != "lr"}
-    check_options(build_optimizer, options, "Optimizer", hidden=("parameters", "schedule"))
-    return build_optimizer(parameters, schedule, **options)
+    options = {key: value for key, value in config.Optimizer.items() if key not in ("name", "lr")}
+    return build_optimizer(parameters, schedule, config.Optimizer.get("name"), **options)
 
 
 def _recompute(built: TunedModel) -> None:

@@ -15,7 +15,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Mapping, Sequence, Union
 
-from ..errors import ConfigError, choose
+from ..errors import ConfigError, choose, together
 from ..options import check_options, construct, section
 from ..version import __version__
 from . import overrides as changes
@@ -41,7 +41,8 @@ def load(path: Union[str, Path], overrides: Sequence[str] = ()) -> Config:
         path: of a file, or the name of a config that ships ("digits/vit_micro_adaptformer").
 
     Raises:
-        ConfigError: in one line, for a missing file, bad YAML, an unknown key or a value that is not allowed.
+        ConfigError: in one line, for a missing file or bad YAML; naming all unknown keys and names, and all values that
+            are not allowed, where there is a key or a value of that kind.
     """
     given, path = path, find(path)
     tree, files = read(path)
@@ -49,9 +50,14 @@ def load(path: Union[str, Path], overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         tree = changes.apply(tree, override)
     tree, notes = settle(tree)
-    notes += translate(tree)
-    config = parse(tree, str(path))
-    config.source, config.notes = path, (*forgotten, *notes)
+    more, refused = translate(tree)
+    try:
+        config = parse(tree, str(path))
+    except ConfigError as error:
+        raise ConfigError(together([str(error), *refused, *_complaints(tree)])) from None
+    if refused:
+        raise ConfigError(together([f"{path}: {refused[0]}", *refused[1:], *_complaints(tree)]))
+    config.source, config.notes = path, (*forgotten, *notes, *more)
     config.facts = (_told(given, path, files),)
     return config
 
@@ -62,6 +68,13 @@ def _told(given: Union[str, Path], path: Path, files: Sequence[Path]) -> str:
         return f"config {given}: {path}, which ships with ppadapt {__version__}"
     based = [file.name for file in files if is_shipped(file)]
     return f"config: {path}" + f", based on {', '.join(based)}, which ship with ppadapt {__version__}" * bool(based)
+
+
+def _complaints(tree: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the names in a config that cannot be read as it is: all is said at once."""
+    from ..build import complaints  # only here, for it imports all that can be named
+
+    return complaints(tree)
 
 
 def parse(tree: Mapping[str, Any], source: str = "the config") -> Config:

@@ -10,17 +10,17 @@ import paddle
 from .. import paddle_compat
 from ..errors import ConfigError, choose
 from ..log import LOGGER
-from ..options import options_of, typed
-from ..ranges import Amount, Positive, Range
+from ..options import check_against, hints_of, options_of, typed
+from ..ranges import Amount, Below1, Count, Positive, Range, Share
 from .schedules import Schedule
 
 OPTIMIZERS = [n for n in dir(paddle.optimizer)
               if inspect.isclass(getattr(paddle.optimizer, n)) and n not in ("Optimizer", "LBFGS")]
-_BELOW_ONE = Range(0, 1, below=True)
-# Of the options of Paddle's classes, which have no hints.
-_RANGES = {"momentum": _BELOW_ONE, "beta1": _BELOW_ONE, "beta2": _BELOW_ONE, "rho": _BELOW_ONE,
-           "epsilon": Range(0, above=True), "weight_decay": Range(0), "lamb_weight_decay": Range(0),
-           "momentum_decay": Range(0), "initial_accumulator_value": Range(0), "rescale_grad": Range(0, above=True)}
+# Of the numbers among the options of Paddle's classes, which have no hints. The others are True or False.
+_HINTS = {**dict.fromkeys(("momentum", "beta1", "beta2", "rho"), Below1),
+          **dict.fromkeys(("weight_decay", "lamb_weight_decay"), Optional[Amount]), "momentum_decay": Share,
+          "epsilon": Annotated[float, Range(0, 1, above=True)], "initial_accumulator_value": Amount,
+          "rescale_grad": Positive, "batch_num": Count, "learning_rate_range": list, "etas": list}
 # Given by us, or functions, which a YAML file cannot say.
 _OURS = ("self", "parameters", "name", "learning_rate", "grad_clip", "apply_decay_param_fun", "lr_ratio",
          "exclude_from_weight_decay_fn")
@@ -44,17 +44,8 @@ def build_optimizer(parameters: Mapping[str, paddle.Tensor], schedule: Schedule,
     Raises:
         ConfigError: for an unknown name or option, or one that the optimizer does not have.
     """
-    if name not in OPTIMIZERS and name in paddle_compat.FEATURES:
-        raise ConfigError(f"Optimizer.name: {paddle_compat.missing(name)}")
-    if name not in OPTIMIZERS:
-        raise ConfigError(choose("Optimizer.name", name, OPTIMIZERS))
+    check_optimizer(name, options)
     make = getattr(paddle.optimizer, name)
-    known = _parameters(name)
-    for option, value in options.items():
-        if option not in known:
-            raise ConfigError(choose(f"option of Optimizer ({name}):", option, known))
-        if option in _RANGES:
-            options[option] = typed(value, Annotated[float, _RANGES[option]], f"Optimizer ({name}), {option}")
     if regularizer:
         if options.get("weight_decay"):
             raise ConfigError("Optimizer has both weight_decay and regularizer: keep one")
@@ -62,7 +53,7 @@ def build_optimizer(parameters: Mapping[str, paddle.Tensor], schedule: Schedule,
     if clip_norm is not None and clip_value is not None:
         raise ConfigError("Optimizer has both clip_norm and clip_value: keep one")
     if clip_norm is not None:
-        LOGGER.info("Optimizer.clip_norm: %g is for all gradients together (PaddleClas's is for each tensor)", clip_norm)
+        LOGGER.info("Optimizer.clip_norm: %g for all gradients together (PaddleClas: for each tensor)", clip_norm)
         options["grad_clip"] = paddle.nn.ClipGradByGlobalNorm(float(clip_norm))
     elif clip_value is not None:
         options["grad_clip"] = paddle.nn.ClipGradByValue(float(clip_value))
@@ -82,6 +73,17 @@ def build_optimizer(parameters: Mapping[str, paddle.Tensor], schedule: Schedule,
         return make(learning_rate=schedule, parameters=list(parameters.values()), **options)
     except (TypeError, ValueError, AssertionError) as error:
         raise ConfigError(f"Optimizer ({name}): {' '.join(str(error).split())}") from error
+
+
+def check_optimizer(name: Any, options: dict) -> None:
+    """Compare a name and its options, those of `build_optimizer` among them, with what there is; in place as
+    `options.check_options`. Raises ConfigError, naming all that is wrong."""
+    if name not in OPTIMIZERS and name in paddle_compat.FEATURES:
+        raise ConfigError(f"Optimizer.name: {paddle_compat.missing(name)}")
+    if name not in OPTIMIZERS:
+        raise ConfigError(choose("Optimizer.name", name, OPTIMIZERS))
+    hints = {**dict.fromkeys(_parameters(name), bool), **_HINTS, **hints_of(build_optimizer)}
+    check_against(hints, optimizer_options(name), options, f"Optimizer ({name})")
 
 
 def _parameters(name: str) -> list[str]:

@@ -19,8 +19,8 @@ from paddle.optimizer import lr as paddle_lr
 
 from ..errors import ConfigError, brief, choose
 from ..log import LOGGER
-from ..options import check_options, options_of
-from ..ranges import Amount, Count, Positive, Range, Rate, Whole
+from ..options import check_against, hints_of, options_of
+from ..ranges import Amount, Count, Positive, Range, Rate, Share, Whole
 
 Fraction = Annotated[float, Range(0, 1, below=True)]
 
@@ -45,13 +45,13 @@ def constant(span: Span) -> None:
     """The rate stays."""
 
 
-def cosine(span: Span, eta_min: Amount = 0.0) -> paddle_lr.LRScheduler:
+def cosine(span: Span, eta_min: Rate = 0.0) -> paddle_lr.LRScheduler:
     """Half a cosine, from the rate to `eta_min`."""
     _not_above(span, eta_min=eta_min)
     return paddle_lr.CosineAnnealingDecay(span.rate, T_max=span.left, eta_min=eta_min)
 
 
-def linear(span: Span, end_lr: Amount = 0.0, power: Positive = 1.0, cycle: bool = False) -> paddle_lr.LRScheduler:
+def linear(span: Span, end_lr: Rate = 0.0, power: Positive = 1.0, cycle: bool = False) -> paddle_lr.LRScheduler:
     """A line (or a power of it) from the rate to `end_lr`."""
     _not_above(span, end_lr=end_lr)
     return paddle_lr.PolynomialDecay(span.rate, decay_steps=span.left, end_lr=end_lr, power=power, cycle=cycle)
@@ -94,17 +94,17 @@ def piecewise(span: Span, values: Optional[list] = None, decay_epochs: Optional[
         1 if steps else 2))
 
 
-def cyclic(span: Span, max_learning_rate: Amount, step_size_up: Count, step_size_down: Optional[Count] = None,
+def cyclic(span: Span, max_learning_rate: Rate, step_size_up: Count, step_size_down: Optional[Count] = None,
            mode: str = "triangular", exp_gamma: Positive = 1.0, scale_mode: str = "cycle",
-           base_learning_rate: Optional[Amount] = None) -> paddle_lr.LRScheduler:
+           base_learning_rate: Optional[Rate] = None) -> paddle_lr.LRScheduler:
     """Up to `max_learning_rate` and down again, in steps."""
     return paddle_lr.CyclicLR(span.rate, max_learning_rate * span.scale, step_size_up, step_size_down, mode,
                               exp_gamma, None, scale_mode)
 
 
-def one_cycle(span: Span, divide_factor: Positive = 25.0, end_learning_rate: Amount = 1e-10, phase_pct: Fraction = 0.3,
+def one_cycle(span: Span, divide_factor: Positive = 25.0, end_learning_rate: Rate = 1e-10, phase_pct: Fraction = 0.3,
               anneal_strategy: str = "cos", three_phase: bool = False,
-              max_learning_rate: Optional[Amount] = None) -> paddle_lr.LRScheduler:
+              max_learning_rate: Optional[Rate] = None) -> paddle_lr.LRScheduler:
     """From a part of the rate up to it, then down to nearly nothing, over all of training."""
     return paddle_lr.OneCycleLR(span.rate, span.whole, divide_factor, end_learning_rate, phase_pct, anneal_strategy,
                                 three_phase)
@@ -135,14 +135,23 @@ SCHEDULES = [*PADDLECLAS, *_PADDLES]
 # These take whole steps of a warm-up that is a part of an epoch, as all results here were trained with. In PaddleClas
 # they take whole epochs only, and the others round.
 _WHOLE_STEPS = ("Cosine", "CosineWarmup", "Linear")
+_GIVEN = ("steps_per_epoch", "epochs", "batch_size")  # to Schedule, by us
 # Where the rate after the warm-up is an option of the schedule's own.
 _OWN_RATE = {"Piecewise": "values", "Cyclic": "base_learning_rate", "CyclicLR": "base_learning_rate",
              "OneCycleLR": "max_learning_rate"}
-_RANGES = {"gamma": Range(0, 1), "eta_min": Range(0), "end_lr": Range(0), "power": Range(0, above=True),
-           "step_size": Range(1), "T_max": Range(1), "T_0": Range(1), "T_mult": Range(1), "decay_steps": Range(1),
-           "warmup_steps": Range(0), "d_model": Range(1), "max_learning_rate": Range(0),
-           "base_learning_rate": Range(0), "step_size_up": Range(1), "step_size_down": Range(1),
-           "start_factor": Range(0, 1, above=True), "end_factor": Range(0, 1), "total_steps": Range(1)}
+# What Paddle's classes get from us where the options do not say it.
+_AUTOMATIC = ("learning_rate", "max_learning_rate", "base_learning_rate", "T_max", "decay_steps", "total_steps",
+              "end_lr")
+# Of the options of Paddle's classes, which have no hints of their own that say how far.
+_HINTS = {
+    **dict.fromkeys(("T_max", "T_0", "T_mult", "decay_steps", "step_size", "step_size_up", "total_steps",
+                     "d_model"), Count),
+    **dict.fromkeys(("eta_min", "end_lr", "end_learning_rate", "max_learning_rate", "base_learning_rate"), Rate),
+    **dict.fromkeys(("gamma", "end_factor", "phase_pct"), Share), **dict.fromkeys(("cycle", "three_phase"), bool),
+    **dict.fromkeys(("power", "exp_gamma", "divide_factor"), Positive), "step_size_down": Optional[Count],
+    **dict.fromkeys(("mode", "scale_mode", "anneal_strategy"), str), "warmup_steps": Whole,
+    **dict.fromkeys(("milestones", "boundaries", "values"), list),
+    "start_factor": Annotated[float, Range(0, 1, above=True)]}
 
 
 class Schedule(paddle_lr.LRScheduler):
@@ -167,8 +176,11 @@ class Schedule(paddle_lr.LRScheduler):
 
     def __init__(self, steps_per_epoch: int, epochs: int, batch_size: int = 1, name: str = "Constant",
                  learning_rate: Optional[Rate] = None, base_batch_size: Optional[Count] = None,
-                 warmup_epoch: Union[Whole, Amount, None] = None, warmup_start_lr: Amount = 0.0,
+                 warmup_epoch: Union[Whole, Amount, None] = None, warmup_start_lr: Rate = 0.0,
                  by_epoch: bool = False, **options: Any):
+        given = {"name": name, **options}
+        check_schedule(given)
+        options = {key: value for key, value in given.items() if key != "name"}
         scale = batch_size / base_batch_size if base_batch_size else 1.0
         rate = _rate(name, learning_rate, options) * scale
         if warmup_epoch is None:
@@ -215,12 +227,31 @@ class Schedule(paddle_lr.LRScheduler):
         self.step(epoch=state_dict["last_epoch"])
 
 
+def check_schedule(options: dict) -> None:
+    """Compare the options of `Schedule`, its `name` among them, with what there is; in place as `check_options`.
+
+    Raises:
+        ConfigError: naming all that is wrong.
+    """
+    name = options.get("name", "Constant")
+    if name == "ReduceOnPlateau":
+        raise ConfigError("Optimizer.lr.name ReduceOnPlateau follows a metric, and a run is what its config says from "
+                          "its first step on: take Cosine, Step or MultiStepDecay")
+    if not isinstance(name, str) or name not in SCHEDULES:
+        raise ConfigError(choose("Optimizer.lr.name", name, SCHEDULES))
+    make = PADDLECLAS.get(name) or getattr(paddle_lr, name)
+    hints = {**(hints_of(make) if name in PADDLECLAS else _HINTS), **hints_of(Schedule)}
+    required = [key for key, parameter in inspect.signature(make).parameters.items()
+                if parameter.default is parameter.empty and key not in ("span", *_AUTOMATIC)]
+    check_against(hints, schedule_options(name, {}), options, f"Optimizer.lr ({name})", required)
+
+
 def schedule_options(name: Any, given: Mapping[str, Any]) -> Optional[list[str]]:
     """The options that a schedule takes beside its name and those given; None for an unknown one."""
     if name not in SCHEDULES:
         return None
     hidden = ("learning_rate",) if _OWN_RATE.get(name) in given else ()
-    own = options_of(Schedule, ("steps_per_epoch", "epochs", "batch_size", *hidden))
+    own = options_of(Schedule, (*_GIVEN, *hidden))
     return [*own, *(options_of(PADDLECLAS[name], ("span",)) if name in PADDLECLAS else _parameters(name))]
 
 
@@ -251,24 +282,11 @@ def _say_which_counts(span: Span, options: Mapping[str, Any]) -> None:
 
 def _build(name: str, span: Span, options: dict) -> Optional[paddle_lr.LRScheduler]:
     where = f"Optimizer.lr ({name})"
-    if name not in SCHEDULES:
-        if name == "ReduceOnPlateau":
-            raise ConfigError("Optimizer.lr.name ReduceOnPlateau follows a metric, and a run is what its config says "
-                              "from its first step on: take Cosine, Step or MultiStepDecay")
-        raise ConfigError(choose("Optimizer.lr.name", name, SCHEDULES))
     if name in PADDLECLAS:
-        make = PADDLECLAS[name]
-        check_options(make, options, where, ("span",))
-        return _made(where, make, span, **options)
+        return _made(where, PADDLECLAS[name], span, **options)
     known = _parameters(name)
-    for option, value in options.items():
-        if option not in known:
-            raise ConfigError(choose(f"option of {where}:", option, known))
-        if option in _RANGES and (not isinstance(value, (int, float)) or value not in _RANGES[option]):
-            raise ConfigError(f"{where}, {option} is {brief(value)}: it must be {_RANGES[option]}")
-    automatic = {"learning_rate": span.rate, "max_learning_rate": span.rate, "base_learning_rate": span.rate,
-                 "T_max": span.left, "decay_steps": span.left, "total_steps": span.left, "end_lr": 0.0}
-    options = {**{key: value for key, value in automatic.items() if key in known}, **options}
+    automatic = (span.rate, span.rate, span.rate, span.left, span.left, span.left, 0.0)
+    options = {**{key: value for key, value in zip(_AUTOMATIC, automatic) if key in known}, **options}
     if "learning_rate" in known:
         _not_above(span, **{key: options[key] for key in ("end_lr", "eta_min") if key in options})
     return _made(where, getattr(paddle_lr, name), **options)
@@ -276,7 +294,7 @@ def _build(name: str, span: Span, options: dict) -> Optional[paddle_lr.LRSchedul
 
 def _parameters(name: str) -> list[str]:
     return [key for key in inspect.signature(getattr(paddle_lr, name)).parameters
-            if key not in ("self", "verbose", "last_epoch")]
+            if key not in ("self", "verbose", "last_epoch", "scale_fn")]
 
 
 def _made(where: str, make: Callable, *arguments: Any, **options: Any) -> Optional[paddle_lr.LRScheduler]:

@@ -124,6 +124,7 @@ def evaluate(config: Config, backend: Optional[str] = None, precision: str = "fl
         log.only_warnings()
     if exported is None:
         serving.need_something_tuned(config)
+    build.check_names(config, training=False)
     task = build.task_of(config)
     data = build.loader(config.DataLoader.Eval, "test", config.Global.seed, task=task, processes=together)
     if backend in (None, "dygraph") and exported is None:

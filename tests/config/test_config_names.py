@@ -1,7 +1,7 @@
 """A `name` that changes keeps what the new one takes and says what went; `-o` takes file names as they are."""
 import pytest
 
-from ppadapt import config
+from ppadapt import build, config
 from ppadapt.errors import ConfigError
 
 RECIPE = """
@@ -155,8 +155,51 @@ def test_all_that_is_wrong_with_the_sections_is_said_at_once(tmp_path):
     with pytest.raises(ConfigError) as error:
         config.load(tmp_path / "a.yaml", ["Global.epochs=-1", "Infer.batchsize=3", "DataLoader.Eval.sampler.shufle=1"])
     for part in ("Global.epochs is -1", "Did you mean 'Infer.batch_size'", "'DataLoader.Eval.sampler.shuffle'",
-                 "section 'Slim' is unknown"):
+                 "Slim of PaddleClas is not taken: networks are not quantised"):
         assert part in str(error.value)
+
+
+def test_names_of_all_kinds_that_there_are_not_are_said_at_once_with_the_reason(tmp_path):
+    (tmp_path / "a.yaml").write_text(PADDLECLAS)
+    wrong = ["DataLoader.Train.dataset.transform_ops=[{TimmAutoAugment: {prob: 0.5}}, {RandFlipImag: null}, AugMix, 7]",
+             "DataLoader.Train.dataset.batch_transform_ops=[{FmixOperator: {}}]", "Loss.Train=[{TripletLossV2: {}}]",
+             "Loss.Eval=[{MixCELoss: {}}, {CELoss: {weigt: 1}}]", "Metric.Eval=[{Recallk: {topk: 1}}]",
+             "Optimizer.name=AdamWDL", "Optimizer.layerwise_decay=0.6", "Optimizer.lr.warmup_epoc=3",
+             "DataLoader.Train.sampler.name=PKSampler", "DataLoader.Train.dataset.name=MultiScaleDataset",
+             "Arch.qk_bias=True", "Tuning.name=Adaptformr"]
+    parts = ["TimmAutoAugment of PaddleClas is not here: take RandAugment", "'RandFlipImag' is unknown. Did you mean",
+             "AugMix of PaddleClas", "Transform 7 is not one operator", "FmixOperator of PaddleClas is not here",
+             "Loss.Train.0: TripletLossV2 of PaddleClas is not here: retrieval", "MixCELoss of PaddleClas is not here",
+             "option of Loss.Eval.1 (CELoss): 'weigt' is unknown. Did you mean 'weight'", "Recallk of PaddleClas",
+             "AdamWDL of PaddleClas is not here", "'warmup_epoc' is unknown. Did you mean 'warmup_epoch'",
+             "PKSampler of PaddleClas", "MultiScaleDataset of PaddleClas", "'qk_bias' is unknown",
+             "Did you mean 'AdaptFormer'"]
+    for override, more in ((None, ()), ("Global.epoch=3", ["key 'Global.epoch' is unknown. Did you mean"]),
+                           ("Arch.Backbone={}", ["Arch.Backbone of PaddleClas is not taken: retrieval"])):
+        with pytest.raises(ConfigError) as error:
+            build.check_names(config.load(tmp_path / "a.yaml", [*wrong, override] if override else wrong))
+        for part in (*parts, *more):
+            assert part in str(error.value)
+        listed = [sentence for sentence in str(error.value).split("Choose from: ")[1:]]
+        assert len({text.split(";")[0] for text in listed}) == len(listed)  # each list of choices once
+
+
+def test_what_an_evaluation_does_not_need_is_not_asked_of_it(tmp_path):
+    (tmp_path / "a.yaml").write_text(PADDLECLAS)
+    loaded = config.load(tmp_path / "a.yaml", ["Optimizer.name=AdamWDL", "Loss.Train=[{TripletLossV2: {}}]"])
+    build.check_names(loaded, training=False)
+    loaded.Metric.Eval = [{"Recallk": {}}]
+    with pytest.raises(ConfigError, match="Recallk"):
+        build.check_names(loaded, training=False)
+
+
+@pytest.mark.parametrize("change", ["Global.eval_mode=classification", "Optimizer.lr.last_epoch=-1",
+                                    "Optimizer.clip_grad=null", "Arch.use_fused_attn=False"])
+def test_what_says_nothing_is_left_out_with_a_note(tmp_path, change):
+    (tmp_path / "a.yaml").write_text(PADDLECLAS)
+    loaded = config.load(tmp_path / "a.yaml", [change])
+    assert f"{change.split('=')[0]} (it says nothing)" in loaded.notes[0]
+    build.check_names(loaded)
 
 
 def test_sweeps_take_yaml_lists():

@@ -100,9 +100,11 @@ def test_accumulated_batches_step_as_one(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path):
     options = {"Optimizer": {"name": "SGD", "lr": {"name": "Constant", "learning_rate": 1000.0}},
-               "Arch__head": "Linear", "Loss": {"Train": [{"CELoss": {"weight": 3e38}}]}}
+               "Arch__head": "Linear", "Loss": {"Train": [{"CELoss": {"weight": 1e6}}]}}
+    diverging = plan(tmp_path, **options)
+    diverging.DataLoader.Train.sampler.batch_size = 8
     with pytest.raises(TrainingError, match=r"at epoch 1, step \d+, learning rate 1e\+03: lower"):
-        experiment.train(plan(tmp_path, **options))
+        experiment.train(diverging)
 
 
 def test_memory_that_paddle_cannot_count_is_not_said(monkeypatch):
