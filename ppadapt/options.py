@@ -122,7 +122,7 @@ def typed(value: Any, hint: Any, where: str) -> Any:
     Raises:
         ConfigError: naming what is allowed.
     """
-    allowed = list(_kinds(hint))
+    allowed = list(kinds_and_ranges(hint))
     kinds = [kind for kind, _ in allowed]
     if isinstance(value, tuple):
         value = list(value)
@@ -150,18 +150,18 @@ def _check_number(value: Union[int, float], allowed: list, where: str) -> None:
 
 def kinds_of(hint: Any) -> Iterator[type]:
     """The plain kinds of a hint: Optional[Annotated[int, ...]] -> int, NoneType."""
-    return (kind for kind, _ in _kinds(hint))
+    return (kind for kind, _ in kinds_and_ranges(hint))
 
 
-def _kinds(hint: Any) -> Iterator[tuple[Any, Any]]:
+def kinds_and_ranges(hint: Any) -> Iterator[tuple[Any, Any]]:
     """Pairs of a kind and its Range, or None."""
     origin = typing.get_origin(hint)
     if origin in _UNION:
         for part in typing.get_args(hint):
-            yield from _kinds(part)
+            yield from kinds_and_ranges(part)
     elif origin is Annotated:
         ranges = [extra for extra in hint.__metadata__ if isinstance(extra, Range)]
-        for kind, _ in _kinds(hint.__origin__):
+        for kind, _ in kinds_and_ranges(hint.__origin__):
             yield kind, ranges[0] if ranges else None
     else:
         kind = origin or hint

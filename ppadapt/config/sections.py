@@ -13,20 +13,31 @@ from ..ranges import Count, Positive, Range, Seed, Whole
 class Global:
     """What belongs to the run.
 
-    `pretrained_model` is a tuned file to start from or evaluate; with `pretrained_head: false` its head is left out, so
-    that it may be of other classes. `checkpoints` is a run's folder to go on with (or one of its ckpt/step-...), or
-    auto: the newest of this config, if there is one. What a resumed run may not change is an error, unless
-    `allow_changes`.
-    `device` is auto, cpu, gpu or gpu:N. `update_freq` batches make one step. `eval_interval` and
-    `save_interval` are in epochs (0: only after the last); `save_interval_steps` and `save_interval_seconds` save
-    inside an epoch as well (0: not). `output_dir` gets one fresh folder per run.
-    `recompute` keeps only each block's input and runs its forward again in the backward: less memory, more time.
-    `sync_batchnorm`: where several processes train together, the head's BatchNorm takes the statistics of all of a
-    batch; False: each process of its share.
-    `use_visualdl`: curves, and a picture of what is found of each class. `early_stop`: end after so many evaluations
-    without a better score (null: never).
-    `cache_features`: where only the head trains on fixed images, compute what it reads once and keep it in
-    `feature_cache` ($PPADAPT_CACHE or ~/.cache/ppadapt); auto: where that can be, True: or an error, False: never.
+    Attributes:
+        device: auto, cpu, gpu or gpu:N.
+        output_dir: gets a fresh folder for each run.
+        seed: of all that is drawn: weights, order, crops, dropout.
+        epochs: of training; 0 evaluates what there is and saves it.
+        update_freq: so many batches make one step of the optimizer.
+        eval_during_train: without it nothing is evaluated, and the last state is the best one.
+        eval_interval: epochs from one evaluation to the next; 0: only after the last.
+        save_interval: epochs from one checkpoint to the next; 0: only after the last.
+        save_interval_steps: steps between checkpoints inside an epoch; 0: none.
+        save_interval_seconds: seconds between checkpoints inside an epoch; 0: none.
+        print_batch_step: batches between lines of the log.
+        early_stop: end after so many evaluations without a better score; null: never.
+        use_visualdl: curves, and pictures of what is found of each class.
+        recompute: keep only each block's input and run its forward again in the backward: less memory, more time.
+        sync_batchnorm: where several processes train together, the head's BatchNorm takes the statistics of all of a
+            batch; False: each process of its share.
+        pretrained_model: a tuned file to start from, to evaluate or to answer with.
+        pretrained_head: False leaves that file's head out, so that it may be of other classes.
+        checkpoints: a run's folder to go on with (or one of its ckpt/step-...), or auto: the newest of this config, if
+            there is one.
+        allow_changes: let a resumed run be another one where it would be refused.
+        cache_features: where only the head trains on fixed images, compute what it reads once and keep it; auto: where
+            that can be, True: or an error, False: never.
+        feature_cache: the folder for that; null: $PPADAPT_CACHE or ~/.cache/ppadapt.
     """
 
     device: str = "auto"
@@ -54,14 +65,20 @@ class Global:
 
 @dataclass
 class Arch:
-    """The network, ours or PaddleClas's (docs/backbones.md). `pretrained`: a path, or True for the weights that ship
-    with the package or that PaddleClas downloads; `pretrained_key`: where the network is in a file of several;
-    `pretrained_of`: which published model the file is (docs/weights.md), where it does not tell; `pretrained_resize`:
-    how positions are brought to another grid (plain, antialias, offset), by default as the file's library does.
+    """The network, ours or PaddleClas's (docs/backbones.md). Options of its own (img_size ...) stand beside these.
 
-    `frozen_dtype`: float32, bfloat16 or float16, what frozen matrices are kept in (`tuning.frozen.store_frozen`).
-    Everything else (img_size, pool, drop_path_rate ...) is an option of the network's constructor.
-    `class_num` comes from the data set when absent.
+    Attributes:
+        name: of the network.
+        pretrained: the path of a file or folder of weights; True: those that ship with the package or that PaddleClas
+            downloads; null: random ones.
+        pretrained_key: where the network is in a file of several.
+        pretrained_of: which published model the file is (docs/weights.md), where it does not tell.
+        pretrained_resize: how positions are brought to another grid: plain, antialias or offset; null: as the file's
+            library does.
+        class_num: that of the data when it is left out.
+        head: what turns features into logits.
+        frozen_dtype: float32, bfloat16 or float16, what frozen matrices are kept in.
+        options: of the network's constructor.
     """
 
     name: str
@@ -77,7 +94,14 @@ class Arch:
 
 @dataclass
 class AMP:
-    """Mixed precision. O0: none. O1: operations choose. O2: what is frozen is kept in `dtype` as well."""
+    """Mixed precision; what trains is float32 at every level.
+
+    Attributes:
+        level: O0: none. O1: operations choose. O2: what is frozen is kept in `dtype` as well.
+        dtype: float16 or bfloat16 (a V100 and older have no bfloat16; a CPU has no float16).
+        scale_loss: what the loss is multiplied by, so that small gradients stay above zero in float16.
+        use_dynamic_loss_scaling: adapt it while training.
+    """
 
     level: str = "O0"
     dtype: str = "float16"
@@ -87,14 +111,26 @@ class AMP:
 
 @dataclass
 class EMA:
-    """Moving average of what trains, evaluated and saved in its place. `decay` null: none."""
+    """Moving average of what trains, evaluated and saved in its place.
+
+    Attributes:
+        decay: how much of the average stays at each step, such as 0.999; null: no average.
+    """
 
     decay: Optional[Annotated[float, Range(0, 1, above=True, below=True)]] = None
 
 
 @dataclass
 class Infer:
-    """`transforms` default to those of DataLoader.Eval."""
+    """What answers for images outside of any data set.
+
+    Attributes:
+        infer_imgs: an image, a folder or a glob.
+        batch_size: images at once.
+        transforms: operators that make an image ready; null: those of the tuned file's evaluation.
+        topk: how many classes an answer names, of one label per image.
+        save_path: a .csv or .json that the answers go into as well.
+    """
 
     infer_imgs: Optional[str] = None
     batch_size: Count = 32
@@ -105,7 +141,14 @@ class Infer:
 
 @dataclass
 class Sampler:
-    """Batches. `name` is accepted for PaddleClas's sake and must be a plain batch sampler."""
+    """Which images make a batch.
+
+    Attributes:
+        name: DistributedBatchSampler and BatchSampler are the same here; ClassBalancedSampler draws every class alike.
+        batch_size: images of a batch, of each process where several train together.
+        drop_last: leave a last batch of fewer images out.
+        shuffle: in another order each epoch; null: in training.
+    """
 
     name: str = "DistributedBatchSampler"
     batch_size: Count = 64
@@ -115,7 +158,14 @@ class Sampler:
 
 @dataclass
 class WorkerOptions:
-    """How batches are made. `transform_by`: auto, image or batch (see `data.build_loader`)."""
+    """How batches are made.
+
+    Attributes:
+        num_workers: processes that read and transform images; 0: none but this one.
+        use_shared_memory: workers hand batches over in /dev/shm.
+        transform_by: image: one by one; batch: whole batches on the device; auto: batches where data and operators
+            allow.
+    """
 
     num_workers: Annotated[int, Range(0, 512)] = 0
     use_shared_memory: bool = True

@@ -30,7 +30,12 @@ class VisionTransformer(nn.Layer):
     Args:
         img_size: side S of the square input in pixels.
         patch_size: side P of a patch in pixels.
+        in_chans: channels C of the input.
         class_num: classes of the linear head; 0 leaves the features [N, D] as the output.
+        embed_dim: width D. depth: number of blocks. num_heads: of the attention. mlp_ratio: width of the MLPs over D.
+        qkv_bias: whether q, k and v have one.
+        drop_rate, attn_drop_rate, drop_path_rate: dropout of tokens and MLPs, of attention weights, and of whole
+            branches (up to this rate in the last block), in training where the network's own weights train.
         pool: "cls" takes the class token after `norm`, "avg" the mean of the patch tokens, then `fc_norm`, "norm_avg"
             their mean after `norm`, "map" one query's attention over them after `norm` (SigLIP). Two side by side,
             [N, 2 D]: "cls_avg" class token and mean (DINOv2's classifier), "cls_reg" class token and first register
