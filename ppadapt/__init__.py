@@ -6,6 +6,9 @@
     adaptation = ppadapt.attach(network, ppadapt.AdaptFormer(bottleneck=64), head=head)
     adaptation.train()
     optimizer = paddle.optimizer.AdamW(2e-3, parameters=list(adaptation.trained_parameters().values()))
+    ...                                                     # your loop
+    ppadapt.save("birds.safetensors", adaptation, classes, preprocess)
+    ppadapt.load("birds.safetensors", network_of_the_same_weights).predict(["a.jpg"])
 """
 from . import cpu
 from .version import __version__  # noqa: F401
@@ -16,7 +19,7 @@ cpu.prepare()  # before Paddle is imported, by whatever below does it first
 _PUBLIC = {
     "attach": "tuning", "Adaptation": "tuning", "Method": "tuning", "METHODS": "tuning",
     "Anatomy": "models.anatomy", "anatomy_of": "models.catalogue", "catalogue": "models.catalogue",
-    "Bank": "tuning.bank", "network": "networks", "vit": "networks", "heads": "models.heads", "UserError": "errors",
+    "Bank": "tuning.bank", **dict.fromkeys(("save", "load", "Classifier"), "serve.classifier"), "network": "networks", "vit": "networks", "heads": "models.heads", "UserError": "errors",
     "DATASETS": "data", "TRANSFORMS": "data", **dict.fromkeys(("TASKS", "Task", "Loss", "Metric"), "tasks"),
 }
 

@@ -16,7 +16,7 @@ ALLOWED = {
     "tuning": {"models", "weights"},
     "networks": {"models", "weights"},
     "build": {"config", "data", "engine", "models", "networks", "tasks", "tuning", "weights"},
-    "serve": {"build", "config", "data", "engine", "models", "tasks", "tuning"},
+    "serve": {"build", "config", "data", "engine", "models", "tasks", "tuning", "weights"},
     # The commands: each imports what it does where it does it.
     "cli": {"config", "data", "runs", "serve", "weights"}, "__main__": {"cli"}, "notebook": {"config", "runs"},
     "runs": {"build", "config", "data", "engine", "networks", "serve", "tasks", "tuning", "weights"},

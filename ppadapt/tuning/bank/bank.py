@@ -76,6 +76,7 @@ class Bank:
         network.eval()
         prepare_frozen(network, os.environ.get("PPADAPT_PLAIN") != "1")
         self._digest = digest({n: p.numpy() for n, p in own.items()})
+        self._frozen_dtype = "float32"
         self._kinds = Kinds(network, self.anatomy)
         self._memory = Memory(network, max_memory)
         self._table: Mapping[str, Row] = {}
@@ -189,6 +190,7 @@ class Bank:
             raise TuningError(f"{type(self.network).__name__} cannot keep its matrices in {dtype}: {why}")
         with self._lock:
             count = store_frozen(self.network, dtype)
+            self._frozen_dtype = dtype
             self._memory.clear()  # what tasks add to the network's biases is a difference from what those are now
         return count
 
@@ -278,7 +280,8 @@ class Bank:
         theirs = {section: manifest.get(section) for section in ("backbone", "preprocess")}
         alone = not self._table.keys() - {name}
         known = self._built_as if alone else known
-        wanted = {"backbone": {"digest": self._digest, **known["backbone"]}, "preprocess": known.get("preprocess")}
+        built_as = {"frozen_dtype": self._frozen_dtype, **known["backbone"]} if known["backbone"] else {}
+        wanted = {"backbone": {"digest": self._digest, **built_as}, "preprocess": known.get("preprocess")}
         compared = compare(theirs, wanted)
         compared.raise_if_different(path)
         for warning in set(compared.warnings) - self._said:
