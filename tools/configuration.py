@@ -30,8 +30,7 @@ from ppadapt.tuning import METHODS
 INTRO = """\
 # Configuration
 
-<!-- Written by tools/configuration.py from the code: change the docstrings and hints there, then
-     python tools/configuration.py > docs/configuration.md -->
+<!-- Written from the code by `python tools/configuration.py > docs/configuration.md`: change docstrings and hints. -->
 
 A config is a YAML file in PaddleClas's sections, and `Tuning` and `Task` beside them. `ppadapt configs` lists those
 that ship; `-c digits/vit_micro_adaptformer` takes one of them, `-c my.yaml` your own.

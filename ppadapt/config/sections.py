@@ -17,7 +17,7 @@ class Global:
         device: auto, cpu, gpu or gpu:N.
         output_dir: gets a fresh folder for each run.
         seed: of all that is drawn: weights, order, crops, dropout.
-        epochs: of training; 0 evaluates what there is and saves it.
+        epochs: of training; 0: nothing is trained, and no model is saved.
         update_freq: so many batches make one step of the optimizer.
         eval_during_train: without it nothing is evaluated, and the last state is the best one.
         eval_interval: epochs from one evaluation to the next; 0: only after the last.

@@ -23,9 +23,9 @@ MARKS = """\
 _FENCE = re.compile(r"(?:^<!-- (?P<mark>run|config|file|shown)(?:: (?P<said>.*?))? -->\n)?"
                     r"^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 # What stands behind every command that trains or evaluates, so that it takes seconds.
-SMALL = ["Global.epochs=1", "Global.eval_interval=0", "DataLoader.Train.dataset.limit=48", "DataLoader.Train.sampler.batch_size=24",
-         "DataLoader.Train.loader.num_workers=0", "DataLoader.Eval.dataset.limit=20", "DataLoader.Eval.loader.num_workers=0",
-         "Optimizer.lr.warmup_epoch=0", "Global.use_visualdl=False"]
+SMALL = ["Global.epochs=1", "Global.eval_interval=0", "DataLoader.Train.dataset.limit=48",
+         "DataLoader.Train.sampler.batch_size=24", "DataLoader.Train.loader.num_workers=0",
+         "DataLoader.Eval.dataset.limit=20", "DataLoader.Eval.loader.num_workers=0", "Optimizer.lr.warmup_epoch=0", "Global.use_visualdl=False"]
 
 
 @dataclass
@@ -124,13 +124,25 @@ class Shell:
         if command in ("train", "compare") or command == "eval" and "--exported" not in arguments:
             arguments = [*arguments, *(word for option in SMALL for word in ("-o", option))]
         elif command == "demo":
-            arguments = [*arguments, "--epochs", "0"]
+            return self._demo([*arguments, "--epochs", "1"])
         elif command == "mosaics":
             arguments = [*arguments, "--train", "60", "--test", "20"]
         try:
             run(command, arguments)
         except SystemExit as end:
             assert not end.code, f"ppadapt {command} {shlex.join(arguments)}: {end.code}"
+
+    @staticmethod
+    def _demo(arguments: list[str]) -> None:
+        """The demo takes no options of a config: fewer digits make it small."""
+        from unittest import mock
+
+        from ppadapt.cli import run
+        from ppadapt.data import digits
+
+        few = digits._read()[::12]
+        with mock.patch.object(digits, "_read", lambda: few), mock.patch.object(digits, "TRAIN", 100):
+            run("demo", arguments)
 
     def _bash(self, text: str) -> str:
         environment = {**os.environ, **self.variables, "PYTHONPATH": str(ROOT)}

@@ -53,7 +53,7 @@ def furnish(folder: Path) -> None:
     from test_data_cifar import make_cifar10
 
     rng = np.random.default_rng(0)
-    for place, count in (("photos", 2), *((f"my_images/{split}/{kind}", 8) for split in ("train", "test")
+    for place, count in (("photos", 2), *((f"my_images/{split}/{kind}", 24) for split in ("train", "test")
                                           for kind in ("cat", "dog"))):
         (folder / place).mkdir(parents=True)
         for i in range(count):
@@ -86,7 +86,7 @@ def test_links_and_pictures_exist(name):
             with Image.open(place) as picture:
                 picture.verify()
     for mentioned in re.findall(r"`((?:docs|configs|tools|tests|notebooks|ppadapt)/[\w./-]+\.\w+)`", text):
-        if not (ROOT / mentioned).exists():
+        if "NAME" not in mentioned and not (ROOT / mentioned).exists():
             wrong.append(f"`{mentioned}` does not exist")
     assert not wrong, "\n".join(wrong)
 
