@@ -19,7 +19,8 @@ cpu.prepare()  # before Paddle is imported, by whatever below does it first
 _PUBLIC = {
     "attach": "tuning", "Adaptation": "tuning", "Method": "tuning", "METHODS": "tuning",
     "Anatomy": "models.anatomy", "anatomy_of": "models.catalogue", "catalogue": "models.catalogue",
-    "Bank": "tuning.bank", **dict.fromkeys(("save", "load", "Classifier"), "serve.classifier"), "network": "networks", "vit": "networks", "heads": "models.heads", "UserError": "errors",
+    "Bank": "tuning.bank", **dict.fromkeys(("save", "load", "Classifier"), "serve.classifier"),
+    "network": "networks", "vit": "networks", "heads": "models.heads", "UserError": "errors",
     "DATASETS": "data", "TRANSFORMS": "data", **dict.fromkeys(("TASKS", "Task", "Loss", "Metric"), "tasks"),
 }
 

@@ -42,8 +42,8 @@ def save(path: Union[str, os.PathLike], adaptation: Adaptation, classes: Sequenc
     network, task = adaptation.network, task or SingleLabel()
     built_as = getattr(network, "built_as", None)
     if built_as is None:
-        raise ConfigError(f"{type(network).__name__} was not built by ppadapt.network, so that the file could not say of "
-                          "which network it is: keep adaptation.state() by your own means")
+        raise ConfigError(f"{type(network).__name__} was not built by ppadapt.network, so that the file could not say "
+                          "of which network it is: keep adaptation.state() by your own means")
     name, outputs = _head_of(network, adaptation.anatomy)
     if outputs != len(classes):
         raise ConfigError(f"there are {len(classes)} classes and the head has {outputs} outputs: name each of them")
@@ -72,7 +72,7 @@ class Classifier:
         self.transform = build_transforms(manifest.get("preprocess"))
 
     def prepare(self, images: Sequence[Picture]) -> np.ndarray:
-        """What the network reads: float32 [N, C, H, W]. Raises UserError for what is no image or ends in other sizes."""
+        """What the network reads: float32 [N, C, H, W]. Raises UserError for what is no image, and for several sizes."""
         ready = [self.transform.array(pixels(image)) for image in images]
         shapes = sorted({array.shape for array in ready})
         if len(shapes) > 1:
@@ -138,8 +138,8 @@ def pixels(image: Picture) -> np.ndarray:
     if not isinstance(image, np.ndarray):
         return decode_image(image)
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.ndim == 3 and image.shape[2] != 3:
-        raise ConfigError(f"an image is {image.dtype} {list(image.shape)}: give uint8 [H, W, 3] in RGB or [H, W] in grey, "
-                          "as it was before any preprocessing")
+        raise ConfigError(f"an image is {image.dtype} {list(image.shape)}: give uint8 [H, W, 3] in RGB or [H, W] in "
+                          "grey, as it was before any preprocessing")
     return np.repeat(image[..., None], 3, axis=-1) if image.ndim == 2 else image
 
 

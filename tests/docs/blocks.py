@@ -25,7 +25,8 @@ _FENCE = re.compile(r"(?:^<!-- (?P<mark>run|config|file|shown)(?:: (?P<said>.*?)
 # What stands behind every command that trains or evaluates, so that it takes seconds.
 SMALL = ["Global.epochs=1", "Global.eval_interval=0", "DataLoader.Train.dataset.limit=48",
          "DataLoader.Train.sampler.batch_size=24", "DataLoader.Train.loader.num_workers=0",
-         "DataLoader.Eval.dataset.limit=20", "DataLoader.Eval.loader.num_workers=0", "Optimizer.lr.warmup_epoch=0", "Global.use_visualdl=False"]
+         "DataLoader.Eval.dataset.limit=20", "DataLoader.Eval.loader.num_workers=0",
+         "Optimizer.lr.warmup_epoch=0", "Global.use_visualdl=False"]
 
 
 @dataclass

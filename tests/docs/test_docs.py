@@ -59,6 +59,9 @@ def furnish(folder: Path) -> None:
         for i in range(count):
             Image.fromarray(rng.integers(0, 255, (40, 48, 3), np.uint8)).save(folder / place / f"{i}.jpg")
     make_cifar10(folder / "dataset", per_batch=20)
+    for split in ("train", "test"):
+        lines = [f"{split}/{kind}/{i}.jpg {label}\n" for label, kind in enumerate(("cat", "dog")) for i in range(24)]
+        (folder / "my_images" / f"{split}_list.txt").write_text("".join(lines), encoding="utf-8")
 
 
 def anchors(path: Path) -> set[str]:
@@ -111,6 +114,11 @@ def test_the_readmes_say_the_same():
 def test_configuration_is_what_the_code_checks():
     text = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
     assert tool("configuration").document() == text, "python tools/configuration.py > docs/configuration.md"
+
+
+def test_what_is_not_taken_of_paddleclas_is_listed():
+    text = (ROOT / "docs/from_paddleclas.md").read_text(encoding="utf-8")
+    assert tool("from_paddleclas").table() in text, "put `python tools/from_paddleclas.py` into docs/from_paddleclas.md"
 
 
 def test_methods_say_what_they_train_of_a_vit_base():
