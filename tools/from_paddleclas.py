@@ -17,13 +17,12 @@ def table() -> str:
     """Markdown: what is left out with a note, what is refused, and names that are not here."""
     parts = []
     for title, known in (
-            ("Left out, and said in the log, for nothing is lost by it:", paddleclas._NOT_TAKEN),
-            ("Refused, with the reason, for the run would not be what the config says:",
-             getattr(paddleclas, "_REFUSED", {})),
-            ("Names (`*` stands for any letters) that are not built here:", getattr(paddleclas, "_NAMES", {}))):
-        if known:
-            rows = "\n".join(f"| `{name}` | {why} |" for name, why in known.items())
-            parts.append(f"{title}\n\n| | |\n|---|---|\n{rows}")
+            ("Left out, and said in the log, for nothing is lost by it:", paddleclas.LEFT_OUT),
+            ("Refused, with the reason, for the run would not be what the config says:", paddleclas.REFUSED),
+            ("Names (`*` stands for any letters) that are not built here:", paddleclas.NAMES)):
+        rows = [f"| {', '.join(f'`{name}`' for name in known if known[name] == why)} | {why} |"
+                for why in dict.fromkeys(known.values())]
+        parts.append("\n".join([title, "", "| | |", "|---|---|", *rows]))
     return "\n\n".join(parts)
 
 

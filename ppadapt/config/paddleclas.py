@@ -7,7 +7,7 @@ from typing import Any, Optional
 from ..errors import brief
 
 # Place -> why nothing is lost where it is left out.
-_NOT_TAKEN = {
+LEFT_OUT = {
     "Global.image_shape": "the size is that of Arch.img_size and of transform_ops",
     "Global.save_inference_dir": "`ppadapt export --output` says where",
     "Global.to_static": "training runs in dygraph",
@@ -28,7 +28,7 @@ _NEUTRAL: dict[str, tuple] = {
     **dict.fromkeys(("Arch.use_ssld", "Arch.use_sync_bn", "Arch.use_fused_attn", "Arch.use_fused_linear"), (False,))}
 _RETRIEVAL = "retrieval compares embeddings, and a Task here answers with classes"
 # Place, or its beginning with a *, -> why it is refused.
-_REFUSED = {
+REFUSED = {
     "Arch.Backbone": _RETRIEVAL, "Arch.BackboneStopLayer": _RETRIEVAL, "Arch.Neck": _RETRIEVAL,
     "Arch.Head": _RETRIEVAL, "Arch.is_rec": _RETRIEVAL, "Arch.infer_output_key": _RETRIEVAL,
     "Arch.infer_add_softmax": "exports answer with what the Task makes of the logits",
@@ -51,7 +51,7 @@ _REFUSED = {
     "Optimizer.lr.step_each_epoch": "that is known from the data", "Optimizer.lr.epochs": "Global.epochs says it",
 }
 # Names of PaddleClas (patterns) -> why there is no such thing here, or what is in its place.
-_NAMES = {
+NAMES = {
     "MixCELoss": "CELoss takes the labels of mixed images", "SoftTarget*": "CELoss takes the labels of mixed images",
     "Distillation*": "distillation trains a second network, and one is trained here",
     "*DMLLoss": "distillation trains a second network, and one is trained here", "AFDLoss": "distillation, as above",
@@ -81,7 +81,7 @@ _NAMES = {
 
 def why_not(name: Any) -> Optional[str]:
     """Why something that PaddleClas has by this name is not here, or what is; None for other names."""
-    return next((why for pattern, why in _NAMES.items() if isinstance(name, str) and fnmatchcase(name, pattern)), None)
+    return next((why for pattern, why in NAMES.items() if isinstance(name, str) and fnmatchcase(name, pattern)), None)
 
 
 def translate(tree: dict) -> tuple[list[str], list[str]]:
@@ -109,7 +109,7 @@ def translate(tree: dict) -> tuple[list[str], list[str]]:
     if isinstance(post, dict) and "threshold" in post and isinstance(task, dict) and task.get("name") == "MultiLabel":
         task["threshold"] = post.pop("threshold")
         taken.append(f"Infer.PostProcess.threshold is Task.threshold {task['threshold']}")
-    for place, why in _NOT_TAKEN.items():
+    for place, why in LEFT_OUT.items():
         if _take_out(tree, place):
             left_out.append(f"{place} ({why})")
     for place, values in _NEUTRAL.items():
@@ -117,7 +117,7 @@ def translate(tree: dict) -> tuple[list[str], list[str]]:
             left_out.append(f"{place} (it says nothing)")
     if post == {}:
         del infer["PostProcess"]
-    for place, why in _REFUSED.items():
+    for place, why in REFUSED.items():
         for found in _take_out(tree, place):
             value = "" if isinstance(found, (dict, list)) else f" {brief(found)}"
             refused.append(f"{place}{value} of PaddleClas is not taken: {why}")

@@ -72,7 +72,7 @@ class Classifier:
         self.transform = build_transforms(manifest.get("preprocess"))
 
     def prepare(self, images: Sequence[Picture]) -> np.ndarray:
-        """What the network reads: float32 [N, C, H, W]. Raises UserError for what is no image, and for several sizes."""
+        """What the network reads, float32 [N, C, H, W]. Raises UserError for no image, and for several sizes."""
         ready = [self.transform.array(pixels(image)) for image in images]
         shapes = sorted({array.shape for array in ready})
         if len(shapes) > 1:
