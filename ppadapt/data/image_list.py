@@ -11,7 +11,7 @@ from ..errors import brief
 from .base import log
 from .errors import DataError
 from .in_files import ImagesInFiles
-from .labels import check_names
+from .labels import check_names, is_number
 from .places import Places, first, optional, others
 
 
@@ -68,7 +68,7 @@ def _listed(root: Path, listing: Path, delimiter: str, names: dict[int, str],
     for line_number, line in _lines(listing, "cls_label_path"):
         path, _, label = line.rpartition(delimiter)
         path, label, where = path.strip(), label.strip(), f"{listing}, line {line_number}"
-        if not path or not _is_number(label):
+        if not path or not is_number(label):
             raise DataError(f"{where}: {brief(line)} is not 'path{delimiter}label' with a label of 0 or more: correct "
                             "it, or set delimiter.")
         if names and int(label) not in names:
@@ -90,10 +90,6 @@ def _listed(root: Path, listing: Path, delimiter: str, names: dict[int, str],
     return paths, labels
 
 
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) < 10
-
-
 def _lines(path: Path, option: str) -> list[tuple[int, str]]:
     """The lines that are not blank, numbered from 1."""
     try:
@@ -109,7 +105,7 @@ def _class_names(path: Path) -> dict[int, str]:
     names: dict[int, str] = {}
     for line_number, line in _lines(path, "class_id_map_file"):
         label, _, name = line.partition(" ")
-        if not _is_number(label) or not name.strip():
+        if not is_number(label) or not name.strip():
             raise DataError(f"{path}, line {line_number}: {brief(line)} is not 'label name'.")
         if names.setdefault(int(label), name.strip()) != name.strip():
             raise DataError(f"{path}, line {line_number}: label {label} is {names[int(label)]!r} already.")

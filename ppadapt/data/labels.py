@@ -14,6 +14,11 @@ from .errors import DataError
 _CLASSES_PER_LABEL, _AND = 4, 10
 
 
+def is_number(text: str) -> bool:
+    """Whether a file's text is a label: digits of ASCII, few enough to be a number of a class."""
+    return text.isascii() and text.isdecimal() and len(text) < 10
+
+
 def check_names(classes: Sequence[str], where: str) -> None:
     """Raises DataError for class names that no file can hold, and for one that stands twice."""
     for name in classes:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import limits
 from ..errors import brief
 from .base import log
 from .errors import DataError
 from .in_files import ImagesInFiles
-from .labels import check_names
+from .labels import check_names, is_number
 from .places import Places, first, optional, others
 
 
@@ -73,6 +74,8 @@ class MultiLabelDataset(_MultiLabelFiles):
             rows.append(row)
         if not rows:
             raise DataError(f"{listing} names no image.")
+        if len(rows[0]) > limits.limit("PPADAPT_MAX_CLASSES"):
+            raise DataError(f"{listing} would make {limits.beyond('PPADAPT_MAX_CLASSES', len(rows[0]))}")
         map_file = optional(class_id_map_file, Path.is_file, "class_id_map_file")
         names = _names(map_file, len(rows[0])) if map_file else {}
         self._take(paths, np.array(rows, np.float32), [names.get(k, str(k)) for k in range(len(rows[0]))],
@@ -143,7 +146,7 @@ def _names(path: Path, count: int) -> dict[int, str]:
     names = {}
     for number, line in _lines(path):
         label, _, name = line.partition(" ")
-        if not (label.isascii() and label.isdigit()) or int(label) >= count or not name.strip():
+        if not is_number(label) or int(label) >= count or not name.strip():
             raise DataError(f"{path}, line {number}: {brief(line)} is not 'number name' with a number below {count}.")
         names[int(label)] = name.strip()
     return names

@@ -16,7 +16,7 @@ from .layouts.clip import ACT
 from .layouts.rules import any_name
 from .pos_embed import RESIZES
 from .published import Published, published
-from .settings import Settings
+from .settings import Settings, three_numbers
 
 SHAPES = "the shapes"
 # The head dimension of published ViTs is 64, but for these widths; of 1536 there are both. Small ones are anybody's.
@@ -91,6 +91,8 @@ class Facts:
             for option, choices in said["asked"].items():
                 self.ask(option, str(choices))
             self.preprocess, self.preprocess_from = dict(said["preprocess"]), str(said["preprocess_from"])
+            if not all(three_numbers(self.preprocess[what]) for what in ("mean", "std") if what in self.preprocess):
+                raise ValueError("mean and std")
             # The network that ships was written before there were three ways.
             resize = said.get("resize", "antialias" if said.get("antialias") is True else "plain")
             self.resize = resize if resize in RESIZES else "plain"

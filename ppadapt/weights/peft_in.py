@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import brief
 from .authors import infer_name, split_tuned
 from .checksum import check_weights, digest
 from .convert import Converted
@@ -33,6 +34,8 @@ _OTHERS = {"use_dora": "DoRA", "use_qalora": "QALoRA", "use_bdlora": "BD-LoRA", 
            "trainable_token_indices": "trainable_token_indices"}
 # Starts that change the network's own weights, so that the adapter is of a network that nobody published.
 _STARTS = ("pissa", "olora", "corda", "loftq", "lora_ga")
+_MOST_PATTERNS, _LONGEST, _LARGEST = 300, 300, 1e9
+_SIMPLE = re.compile(r"[\w.\\^$|\[\]-]*(?:[*+?][\w.\\^$|\[\]-]*)?")
 # Our Linear -> the names of LoRA's targets, by part.
 _TARGETS = {"attn.proj": "proj", "mlp.fc1": "fc1", "mlp.fc2": "fc2"}
 
@@ -92,19 +95,22 @@ def _config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise WeightsError(f"{path} is not the JSON object that peft writes; get it again")
     if config.get("peft_type") != "LORA":
-        raise WeightsError(f"{path}: peft_type {config.get('peft_type')!r} is not read; LORA is")
+        raise WeightsError(f"{path}: peft_type {brief(config.get('peft_type'))} is not read; LORA is")
     others = [title for key, title in _OTHERS.items() if config.get(key)]
     if others:
         raise WeightsError(f"{path}: {' and '.join(others)} computes otherwise than LoRA and is not read")
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(_STARTS):
-        raise WeightsError(f"{path}: init_lora_weights {start!r} changed the network's own weights at the start, so "
-                           "that the adapter is not of the published network. Merge it in peft (merge_and_unload), "
+        raise WeightsError(f"{path}: init_lora_weights {brief(start)} changed the network's own weights at the start, "
+                           "so that the adapter is not of the published network. Merge it in peft (merge_and_unload), "
                            "save the network and give that as Arch.pretrained")
     if config.get("bias", "none") != "none":
-        raise WeightsError(f"{path}: bias {config['bias']!r}: the network's own biases were trained too, which a tuned "
-                           "file of LoRA does not hold. Merge the adapter in peft (merge_and_unload), save the network "
-                           "and give that as Arch.pretrained")
+        raise WeightsError(f"{path}: bias {brief(config['bias'])}: the network's own biases were trained too, which a "
+                           "tuned file of LoRA does not hold. Merge the adapter in peft (merge_and_unload), save the "
+                           "network and give that as Arch.pretrained")
+    dropout = config.get("lora_dropout") or 0.0
+    if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+        raise WeightsError(f"{path}: lora_dropout {brief(dropout)} is no rate in [0, 1); get it again")
     return config
 
 
@@ -130,6 +136,7 @@ def _updates(names: Mapping[str, np.ndarray], config: Mapping[str, Any], layout:
              file: Path) -> dict[tuple[int, str], _Update]:
     """(block, target of LoRA) -> update."""
     found: dict[tuple[int, str], _Update] = {}
+    alphas = _alphas(config)
     for name, a in names.items():
         module, lora, _ = name.partition(".lora_A.weight")
         if not lora:
@@ -137,7 +144,8 @@ def _updates(names: Mapping[str, np.ndarray], config: Mapping[str, Any], layout:
         b = names.get(f"{module}.lora_B.weight")
         rule, target = layout.rule_of(f"{module[len(prefix):]}.weight")
         ours = re.fullmatch(r"blocks\.(\d+)\.(attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2)\.weight", target)
-        if ours is None or b is None or a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
+        if ours is None or b is None or a.ndim != 2 or b.ndim != 2 or not (
+                0 < a.shape[0] == b.shape[1]):
             raise WeightsError(f"{file}: {module}: ppadapt.LoRA reaches the Linears of the blocks, with a lora_A "
                                "[rank, in] and a lora_B [out, rank]")
         block, layer = int(ours.group(1)), ours.group(2)
@@ -150,7 +158,7 @@ def _updates(names: Mapping[str, np.ndarray], config: Mapping[str, Any], layout:
         b = np.asarray(b, np.float64)
         scale = base.scales.get(f"blocks.{block}.{layer}")
         update = _Update(np.asarray(a, np.float64), b if scale is None else b * scale[:, None],
-                         _scale(module, a.shape[0], config))
+                         _scale(module, a.shape[0], alphas, config))
         if layer in _TARGETS:
             found[block, _TARGETS[layer]] = update
         elif rule.part is not None:
@@ -161,15 +169,34 @@ def _updates(names: Mapping[str, np.ndarray], config: Mapping[str, Any], layout:
     return found
 
 
-def _scale(module: str, rank: int, config: Mapping[str, Any]) -> float:
+def _alphas(config: Mapping[str, Any]) -> list[tuple[re.Pattern, Any]]:
+    """Pattern of modules -> alpha, those of the config in order and then the one for all.
+
+    They are a stranger's expressions: what repeats inside of what repeats can keep `re` busy for ever, so that names
+    and at most one repetition are taken.
+    """
+    given = config.get("alpha_pattern") or {}
+    if not isinstance(given, dict) or len(given) > _MOST_PATTERNS:
+        raise WeightsError(f"{CONFIG}: alpha_pattern is {brief(given)}: expected are at most {_MOST_PATTERNS} patterns")
+    found = []
+    for pattern, alpha in given.items():
+        try:
+            if not _SIMPLE.fullmatch(pattern) or len(pattern) > _LONGEST:
+                raise re.error("groups and more than one repetition are not read")
+            found.append((re.compile(rf"(.*\.)?({pattern})$"), alpha))
+        except re.error as error:
+            raise WeightsError(f"{CONFIG}: alpha_pattern {brief(pattern)} is not read ({error}): give names of "
+                               "modules, such as 'attn.qkv'") from None
+    return [*found, (re.compile(""), config.get("lora_alpha", 8))]
+
+
+def _scale(module: str, rank: int, alphas: list[tuple[re.Pattern, Any]], config: Mapping[str, Any]) -> float:
     """alpha / rank of one module, as peft finds it: a pattern matches a whole name or its end."""
-    alpha = config.get("lora_alpha", 8)
-    for pattern, value in (config.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            alpha = value
-            break
-    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool):
-        raise WeightsError(f"{CONFIG}: alpha {alpha!r} of {module} is not a number")
+    if len(module) > _LONGEST:
+        raise WeightsError(f"{brief(module)} is no name of a module")
+    alpha = next(value for pattern, value in alphas if pattern.match(module))
+    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not abs(alpha) <= _LARGEST:
+        raise WeightsError(f"{CONFIG}: alpha {brief(alpha)} of {module} is not a number that scales anything")
     return alpha / (rank**0.5 if config.get("use_rslora") else rank)
 
 

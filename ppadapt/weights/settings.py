@@ -8,13 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..errors import brief
 from .errors import WeightsError
 from .layouts.rules import CLIP_PIXELS
 from .layouts.timm_names import by_name
 
 _LIMIT = 4_000_000  # bytes; a config with 21,843 names of classes has one
+_LARGEST = 1e6  # number that is taken from a config
 _ACTS = {"gelu": "gelu", "gelu_python": "gelu", "quick_gelu": "quick_gelu", "gelu_pytorch_tanh": "gelu_tanh",
          "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh", "gelu_tanh": "gelu_tanh"}
+
+
 @dataclass
 class Settings:
     """Facts of a config: options of our network, what it says that our networks do not compute, and pixels."""
@@ -37,8 +41,12 @@ def read_settings(weight_file: str) -> Settings:
     folder, found = Path(weight_file).parent, Settings()
     for name, read in (("config.json", _config), ("open_clip_config.json", _open_clip)):
         config = _json(folder / name)
-        if config is not None and not found.options and read(config, found):
-            found.name, found.path = name, str(folder / name)
+        try:
+            if config is not None and not found.options and read(config, found):
+                found.name, found.path = name, str(folder / name)
+        except (TypeError, ValueError, AttributeError, ArithmeticError) as error:  # text where a number is expected ...
+            raise WeightsError(f"{folder / name}, beside the weights, is not what its library writes "
+                               f"({type(error).__name__}: {error}): get it again, or take it away") from None
     pixels = _json(folder / "preprocessor_config.json")
     if pixels is not None:
         _pixels(found, {"mean": pixels.get("image_mean"), "std": pixels.get("image_std"),
@@ -54,7 +62,7 @@ def _json(path: Path) -> dict[str, Any] | None:
         raise WeightsError(f"{path} has {path.stat().st_size:,} bytes, too many for settings: take it away")
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise WeightsError(f"{path}, beside the weights, is not the JSON it should be ({error}): get it again, or "
                            "take it away") from None
     if not isinstance(tree, dict):
@@ -132,12 +140,18 @@ def _take(found: Settings, tree: Mapping[str, Any], names: Mapping[str, tuple[st
         if isinstance(value, list) and len(set(map(str, value))) == 1 and len(value) == 2:
             value = value[0]
         if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if not 0 <= value <= _LARGEST:
+                raise ValueError(f"{theirs} is {brief(value)}")
             found.options[ours] = kind(value)
 
 
 def _pixels(found: Settings, given: Mapping[str, Any], name: str) -> None:
     kept = {key: value for key, value in given.items() if value is not None}
-    numbers = all(isinstance(kept.get(key), list) and len(kept[key]) == 3 and all(
-        isinstance(x, (int, float)) for x in kept[key]) for key in ("mean", "std"))
-    if numbers:
+    if three_numbers(kept.get("mean")) and three_numbers(kept.get("std")):
         found.preprocess, found.preprocess_name = kept, name
+
+
+def three_numbers(value: Any) -> bool:
+    """Whether it can be the mean or the deviation of three channels."""
+    return isinstance(value, list) and len(value) == 3 and all(
+        isinstance(x, (int, float)) and abs(x) <= _LARGEST for x in value)

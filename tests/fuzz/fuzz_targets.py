@@ -4,6 +4,7 @@ No Paddle here: what reads files needs numpy and Pillow alone, so that a fuzzer 
 """
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import logging
@@ -21,11 +22,16 @@ from ppadapt.config import load, overrides
 from ppadapt.config.reading import parse_yaml
 from ppadapt.data import DATASETS, decode_image
 from ppadapt.data.cifar import read_batch
+from ppadapt.engine import old_checkpoint
+from ppadapt.engine.checkpoint import read as read_checkpoint
 from ppadapt.errors import UserError, printable
-from ppadapt.weights import RawCheckpoint, load_tuned, read_file, save_safetensors, to_ours
+from ppadapt.serve.sums import check as check_sums
+from ppadapt.weights import RawCheckpoint, load_tuned, read_file, read_peft, save_safetensors, to_ours
+from ppadapt.weights.folder import read as read_weights
 from ppadapt.weights.formats.paddle_file import read_paddle
 from ppadapt.weights.formats.safetensors_file import read_safetensors
 from ppadapt.weights.formats.torch_file import LEGACY_START, read_legacy
+from ppadapt.weights.settings import read_settings
 
 logging.getLogger("ppadapt").setLevel(logging.CRITICAL)
 FOLDER = Path(tempfile.mkdtemp(prefix="ppadapt-fuzz-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
@@ -96,10 +102,7 @@ def tuned_file(data: bytes) -> None:
 def layouts(data: bytes) -> None:
     """Names and shapes of tensors, a line each: `blocks.0.norm1.weight 8 8`; the first line is a format."""
     lines = data.decode("utf-8", "replace").split("\n")
-    tensors = {}
-    for line in lines[1:60]:
-        name, *shape = line.split(" ")
-        tensors[name] = np.zeros([min(int(n), 40) if n.isascii() and n.isdigit() else 1 for n in shape[:4]], "f4")
+    tensors = _shapes(lines[1:])
     extras = {"format": "pt"} if len(data) % 2 else {"ppadapt": "{}"} if len(data) % 7 == 0 else {}
     to_ours(RawCheckpoint(tensors, lines[0][:20], "x", extras))
 
@@ -154,6 +157,121 @@ def image_list(data: bytes) -> None:
                                 **options)
 
 
+def multi_label(data: bytes) -> None:
+    """PaddleClas's list of several labels, and of class names."""
+    listing, _, names = data.partition(b"\0")
+    options = {"class_id_map_file": _file("names.txt", names)} if names else {}
+    (FOLDER / "a.png").touch()
+    DATASETS["MultiLabelDataset"](image_root=FOLDER, cls_label_path=_file("list.txt", listing), on_error="skip",
+                                  **options)
+
+
+def nus_wide(data: bytes) -> None:
+    """NUS-WIDE's list of images, of concepts, and the labels of two, split at NUL."""
+    root = FOLDER / "nus"
+    parts = dict(zip(("ImageList/TrainImagelist.txt", "ConceptsList/Concepts81.txt",
+                      "Groundtruth/TrainTestLabels/Labels_a_Train.txt",
+                      "Groundtruth/TrainTestLabels/Labels_b_Train.txt"), data.split(b"\0")))
+    for name, part in parts.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(part)
+    DATASETS["NUSWIDE"]("train", root=root, image_root=FOLDER, on_error="skip")
+
+
+def settings(data: bytes) -> None:
+    """config.json, open_clip_config.json and preprocessor_config.json beside a network, split at NUL."""
+    folder = FOLDER / "settings"
+    folder.mkdir(exist_ok=True)
+    for name, part in zip(("config.json", "open_clip_config.json", "preprocessor_config.json"), data.split(b"\0")):
+        (folder / name).write_bytes(part) if part else (folder / name).unlink(missing_ok=True)
+    done = to_ours(_network(), settings=read_settings(str(folder / "model.safetensors")))
+    assert all(printable(line) == line for line in done.notes())
+    done.facts.arch_line(), done.facts.normalize_line()
+    json.loads(done.facts.to_text())
+    done.raise_if_incomplete()
+
+
+def network_facts(data: bytes) -> None:
+    """What a converted file says of its network, in its metadata."""
+    facts = to_ours(_network(network=data.decode("utf-8", "replace"), format="ppadapt.network")).facts
+    facts.arch_line(), facts.normalize_line(), facts.to_text()
+
+
+def peft(data: bytes) -> None:
+    """A peft folder: its config, then after NUL names and shapes of its tensors, a line each."""
+    folder = FOLDER / "peft"
+    folder.mkdir(exist_ok=True)
+    config, _, names = data.partition(b"\0")
+    (folder / "adapter_config.json").write_bytes(config)
+    tensors = _shapes(names.decode("utf-8", "replace").split("\n")) or {
+        f"base_model.model.blocks.0.attn.qkv.lora_{side}.weight": np.ones(shape, "f4")
+        for side, shape in (("A", (2, 4)), ("B", (12, 2)))}
+    try:
+        save_safetensors(str(folder / "adapter_model.safetensors"), tensors, {"format": "pt"})
+    except UnicodeEncodeError:
+        return
+    read_peft(folder, to_ours(_network()))
+
+
+def sharded(data: bytes) -> None:
+    """The index of weights in several files."""
+    folder = FOLDER / "sharded"
+    folder.mkdir(exist_ok=True)
+    for name in "ab":
+        save_safetensors(str(folder / f"{name}.safetensors"), {name: np.zeros(2, "f4")}, {"format": "pt"})
+    (folder / "model.safetensors.index.json").write_bytes(data)
+    read_weights(folder)
+
+
+def sums(data: bytes) -> None:
+    """SHA256SUMS of an exported folder."""
+    folder = FOLDER / "exported"
+    folder.mkdir(exist_ok=True)
+    (folder / "a").touch()
+    (folder / "SHA256SUMS").write_bytes(data)
+    check_sums(folder)
+
+
+def checkpoint(data: bytes) -> None:
+    """progress.json of a checkpoint, with the checksums that fit it, and its tensors after NUL."""
+    folder = FOLDER / "step-000001"
+    folder.mkdir(exist_ok=True)
+    content, _, state = data.partition(b"\0")
+    (folder / "state.safetensors").write_bytes(state)
+    text = content.decode("utf-8", "replace")
+    sealed = {"content": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+    (folder / "progress.json").write_bytes(json.dumps(sealed).encode() if len(data) % 8 else content)
+    read_checkpoint(folder)
+
+
+def old_progress(data: bytes) -> None:
+    """latest.pdstates of version 0.1."""
+    old_checkpoint.read(Path(_file("latest.safetensors", b"")), Path(_file("latest.pdstates", data)))
+
+
+def _network(**extras: str) -> RawCheckpoint:
+    """A tiny network, Linear weights [out, in] as timm's, or [in, out] where `extras` say that it is ours."""
+    draw, dim = np.random.default_rng(0), 4
+    shapes = {"cls_token": (1, 1, dim), "pos_embed": (1, 5, dim), "patch_embed.proj.weight": (dim, 3, 2, 2),
+              "patch_embed.proj.bias": (dim,), "norm.weight": (dim,), "norm.bias": (dim,)}
+    for layer, width, out in (("attn.qkv", dim, 3 * dim), ("attn.proj", dim, dim), ("mlp.fc1", dim, 4 * dim),
+                              ("mlp.fc2", 4 * dim, dim)):
+        shapes[f"blocks.0.{layer}.weight"] = (width, out) if extras else (out, width)
+        shapes[f"blocks.0.{layer}.bias"] = (out,)
+    shapes.update({f"blocks.0.norm{i}.{what}": (dim,) for i in (1, 2) for what in ("weight", "bias")})
+    return RawCheckpoint({name: draw.normal(0, 0.1, shape).astype("f4") for name, shape in shapes.items()},
+                         "safetensors", str(FOLDER / "x.safetensors"), extras or {"format": "pt"})
+
+
+def _shapes(lines: list[str]) -> dict[str, np.ndarray]:
+    tensors = {}
+    for line in lines[:60]:
+        name, *shape = line.split(" ")
+        if name:
+            tensors[name] = np.zeros([min(int(n), 40) if n.isascii() and n.isdigit() else 1 for n in shape[:4]], "f4")
+    return tensors
+
+
 def image(data: bytes) -> None:
     """A picture."""
     pixels = decode_image(data)
@@ -162,7 +280,8 @@ def image(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {function.__name__: function for function in (
     pickle_paddle, pickle_zip, pickle_legacy, any_file, npz, safetensors, tuned_file, layouts, yaml, override,
-    yaml_text, cifar, cifar_archive, cifar_folder, image_list, image)}
+    yaml_text, cifar, cifar_archive, cifar_folder, image_list, multi_label, nus_wide, settings, network_facts, peft,
+    sharded, sums, checkpoint, old_progress, image)}
 
 
 def call(name: str, data: bytes) -> None:

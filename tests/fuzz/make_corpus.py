@@ -6,6 +6,7 @@ What a fuzzer finds is added by hand, under a name that begins with found-.
 """
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import pickle
@@ -26,7 +27,7 @@ import trust_inputs as made  # noqa: E402
 from ppadapt.weights import save_safetensors, save_tuned  # noqa: E402
 from ppadapt.weights.formats.pickle_write import dump  # noqa: E402
 
-LARGEST = 4000  # bytes of a seed
+LARGEST = 5000  # bytes of a seed
 
 
 def pickles() -> dict[str, bytes]:
@@ -101,6 +102,42 @@ def archive(files: dict[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
+def settings() -> dict[str, bytes]:
+    vit = {"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2, "layer_norm_eps": 1e-12,
+           "hidden_act": "gelu", "image_size": 4, "patch_size": 2}
+    pixels = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": 4, "width": 4}, "resample": 2}
+    clip = {"model_cfg": {"quick_gelu": True, "vision_cfg": {"image_size": 4, "layers": 1, "width": 4, "patch_size": 2,
+                                                             "head_width": 2}}, "preprocess_cfg": {"mean": [0, 0, 0]}}
+    timm = {"architecture": "vit_base_patch16_224.mae", "model_args": {"num_heads": 2, "act_layer": "gelu"},
+            "pretrained_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3, "input_size": [3, 4, 4], "crop_pct": 0.9}}
+    found = {"vit": (vit, None, pixels), "clip": (None, clip, None), "timm": (timm, None, None),
+             "vision": ({"vision_config": vit}, None, None), "nan": (dict(vit, hidden_size=float("nan")), None, None),
+             "unhashable": (dict(vit, hidden_act=[]), None, dict(pixels, size=[])), "swiglu": (
+                 dict(vit, use_swiglu_ffn=True, num_register_tokens=1e400), None, None)}
+    return {name: b"\0".join(b"" if part is None else json.dumps(part).encode() for part in parts)
+            for name, parts in found.items()}
+
+
+def peft() -> dict[str, bytes]:
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "lora_dropout": 0.1, "bias": "none", "use_rslora": False,
+              "alpha_pattern": {"attn.qkv": 3}}
+    return {"good": json.dumps(config).encode(),
+            "regex": json.dumps({**config, "alpha_pattern": {"(.+)+x": 1}}).encode(),
+            "bracket": json.dumps({**config, "alpha_pattern": {"(": 1}}).encode(),
+            "list": json.dumps({**config, "alpha_pattern": [1], "lora_dropout": "x"}).encode(),
+            "rank0": json.dumps(config).encode() + b"\0base_model.model.blocks.0.attn.qkv.lora_A.weight 0 4\n"
+                     b"base_model.model.blocks.0.attn.qkv.lora_B.weight 12 0",
+            "head": json.dumps(config).encode() + b"\0base_model.model.blocks.0.attn.proj.lora_A.weight 1 4\n"
+                    b"base_model.model.blocks.0.attn.proj.lora_B.weight 4 1\nbase_model.model.head.weight 3 4"}
+
+
+def network_facts() -> dict[str, bytes]:
+    said = {"told": {"act": ["gelu", "the file"]}, "assumed": {"num_heads": [2, "usual"]}, "asked": {"pool": "cls"},
+            "preprocess": {"mean": [0.5] * 3, "std": [0.5] * 3}, "preprocess_from": "config.json", "resize": "plain"}
+    return {"good": json.dumps(said).encode(), "mean": json.dumps({**said, "preprocess": {
+        "mean": 5, "std": ["x"]}}).encode(), "depth": json.dumps({**said, "told": {"depth": [[1], "x"]}}).encode()}
+
+
 def corpus() -> dict[str, dict[str, bytes]]:
     batches = cifar()
     files = {"train": batches["train"], "test": batches["train"], "meta": batches["meta"]}
@@ -144,6 +181,22 @@ def corpus() -> dict[str, dict[str, bytes]]:
         "cifar_archive": {"good": archive(files), "empty": archive({}), "tar": b"cifar-100-python/train" + bytes(490)},
         "image_list": {"plain": b"a.png 0\nb c.png 1\n", "names": b"a.png 0\nb.png 1\n\x000 cat\n1 dog\n",
                        "large": b"a.png 1000000000\n", "sign": b"a.png -1\n", "other": "é.png ²\n".encode()},
+        "multi_label": {"plain": b"a.png\t0,1,1\nb c.png\t1,0,0\n", "names": b"a.png\t0,1\n\x000 cat\n1 dog\n",
+                        "short": b"a.png\t0,1\na.png\t0\n", "digits": b"a.png\t0,1\n\x00" + b"9" * 4400 + b" cat\n"},
+        "nus_wide": {"plain": b"x\\a.png\nb.png\n\0a\nb\n\x000\n1\n\x001\n0\n", "short": b"a.png\n\0a\n\x000\n1\n",
+                     "absent": b"a.png\n\0a\nc\n\x000\n\x001\n"},
+        "settings": settings(), "peft": peft(), "network_facts": network_facts(),
+        "sharded": {"good": json.dumps({"weight_map": {"a": "a.safetensors", "b": "b.safetensors"}}).encode(),
+                    "out": b'{"weight_map": {"a": "../a.safetensors"}}', "itself": b'{"weight_map": {"a": '
+                    b'"model.safetensors.index.json"}}', "number": b'{"weight_map": {"a": 5}}',
+                    "missing": b'{"metadata": {"total_size": 1}, "weight_map": {"c": "a.safetensors"}}'},
+        "sums": {"good": hashlib.sha256(b"").hexdigest().encode() + b"  a\n", "out": b"0" * 64 + b" *../a\n"},
+        "checkpoint": {"good": json.dumps({"format": 1, "epoch": 1, "batch": 0, "files": {}}).encode() + b"\0"
+                       + made.safetensors({"a": made.entry([2], 0, 8)}, bytes(8)), "format": b'{"format": "x"}',
+                       "out": b'{"format": 1, "files": {"../../etc/passwd": "0"}}'},
+        "old_progress": {"good": pickle.dumps({"epoch": 1, "optimizer": {"a": np.zeros(2, "f4")}, "history": [],
+                                               "best": {}, "seconds": 1.0, "schedule": {"last_epoch": 3}}, 2),
+                         "evil": made.evil(2)},
         "image": images()}
 
 
