@@ -56,7 +56,7 @@ $(READY): setup.py
 .venv-fuzz/ready:
 	$(PYTHON) -m venv .venv-fuzz
 	.venv-fuzz/bin/python -m pip install --quiet --upgrade pip
-	.venv-fuzz/bin/python -m pip install --quiet numpy pillow pyyaml tqdm hypothesis
+	.venv-fuzz/bin/python -m pip install --quiet numpy pillow pyyaml tqdm safetensors hypothesis
 	.venv-fuzz/bin/python -m pip install --quiet atheris || echo "atheris cannot be installed: hypothesis is used"
 	touch $@
 
