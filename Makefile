@@ -1,5 +1,5 @@
-# make demo | test | compare | lint | fuzz | clean. Each sets up what it needs in .venv; PYTHON chooses the interpreter,
-# PADDLE the build (cpu or gpu).
+# make demo | test | compare | lint | fuzz | chaos | clean. Each sets up what it needs in .venv; PYTHON chooses the
+# interpreter, PADDLE the build (cpu or gpu).
 # make wheel-test: builds sdist and wheel, and uses the wheel in a fresh virtual environment, far from the checkout.
 # make test-paddle | demo-paddle: the same with another Paddle in a venv of its own, e.g. PADDLE_VERSION=2.6.2;
 # TESTS chooses folders and options of pytest. What passes: docs/paddle_versions.md.
@@ -9,11 +9,13 @@ PADDLE_VERSION ?= 2.6.2
 TESTS ?=
 # make fuzz: feeds every reader of files for SECONDS, in .venv-fuzz (no Paddle); docs/security.md.
 SECONDS ?= 60
+# make chaos: kills a training run at every change that it makes to a file; POINTS takes a sample. docs/reliability.md.
+POINTS ?=
 BIN := .venv/bin
 READY := .venv/ready-$(PADDLE)
 OLD := .venv-paddle-$(PADDLE_VERSION)
 
-.PHONY: demo test compare lint wheel-test clean test-paddle demo-paddle fuzz
+.PHONY: demo test compare lint wheel-test clean test-paddle demo-paddle fuzz chaos
 
 demo: $(READY)
 	$(BIN)/python tools/demo.py
@@ -39,6 +41,9 @@ demo-paddle: $(OLD)/ready
 fuzz: .venv-fuzz/ready
 	.venv-fuzz/bin/python tests/fuzz/fuzz.py --seconds $(SECONDS)
 
+chaos: $(READY) .venv-chaos/ready
+	$(BIN)/python tests/chaos/chaos.py --ckpt-chaos .venv-chaos/bin/ckpt-chaos $(if $(POINTS),--points $(POINTS))
+
 $(READY): setup.py
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -60,5 +65,10 @@ $(READY): setup.py
 	.venv-fuzz/bin/python -m pip install --quiet atheris || echo "atheris cannot be installed: hypothesis is used"
 	touch $@
 
+.venv-chaos/ready:
+	$(PYTHON) -m venv .venv-chaos
+	.venv-chaos/bin/python -m pip install --quiet ckpt-chaos==0.1.8
+	touch $@
+
 clean:
-	rm -rf .venv .venv-paddle-* .venv-fuzz fuzz-findings build *.egg-info
+	rm -rf .venv .venv-paddle-* .venv-fuzz .venv-chaos fuzz-findings build *.egg-info

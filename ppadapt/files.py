@@ -13,7 +13,6 @@ import os
 import platform
 import re
 import shutil
-import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +38,7 @@ _NUMBERS = itertools.count()  # two threads may write the same file
 def atomic_write(path: _PathLike) -> Iterator[BinaryIO]:
     """A binary file that replaces `path` when the block ends well; else `path` stays as it was."""
     folder = os.path.dirname(os.fspath(path))
-    if folder:
+    if folder and not os.path.isdir(folder):
         os.makedirs(folder, exist_ok=True)
     with _replacing(Path(path)) as temporary, open(temporary, "wb") as file:
         yield file
@@ -59,13 +58,17 @@ def write_text(path: Path, text: str) -> None:
 def check_writable(folder: Path, what: str) -> None:
     """Raises UserError where a folder, which need not exist yet, could not be made or written into; `what` names it.
 
-    It is tried with a folder that goes again: permissions do not tell of full or read-only file systems.
+    It is tried with a folder that goes again: permissions do not tell of full or read-only file systems. What dead
+    processes left there goes as well.
     """
     place = folder
     try:
         while not place.exists() and place != place.parent:
             place = place.parent
-        os.rmdir(tempfile.mkdtemp(prefix=".ppadapt-", dir=place))
+        remove_leftovers(place)
+        trial = temporary_name(place / "ppadapt")
+        trial.mkdir()
+        trial.rmdir()
     except OSError as error:
         raise UserError(f"{what} {folder} cannot be written ({error.strerror or error}): choose another "
                         "place") from None
@@ -93,8 +96,9 @@ def _replacing(path: Path) -> Iterator[Path]:
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
 
 
 def temporary_name(path: Path) -> Path:

@@ -7,6 +7,8 @@
         progress.json        all else, and the SHA-256 of the files beside it and of itself
 
 It is written under a temporary name, synced and renamed. The last two are kept. Nothing in it is a pickle.
+Where that step was saved before, as at the end of an epoch whose last step was, the older folder is called
+`step-000123.old` until the new one has its name: one of them is there at every moment.
 """
 from __future__ import annotations
 
@@ -24,14 +26,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from .. import files
-from ..errors import ConfigError
+from ..errors import ConfigError, printable
 from ..limits import verifying
 
 FORMAT = 1
 KEPT = 2
 TUNED, STATE, BEST, PROGRESS = "tuned.safetensors", "state.safetensors", "best_model.safetensors", "progress.json"
 FOLDER = "ckpt"
-_NAME = re.compile(r"step-(\d{6,})")
+ASIDE = ".old"  # what a folder is called while another checkpoint of the same step takes its place
+_NAME = re.compile(rf"step-(\d{{6,}})({re.escape(ASIDE)})?")
 
 
 class DamagedCheckpoint(ConfigError):
@@ -65,7 +68,8 @@ def write(parent: Path, step: int, save_tuned: Callable[[Path], Any], tensors: M
     Raises:
         OSError: where it cannot be written; what was there before is as it was.
     """
-    parent.mkdir(parents=True, exist_ok=True)
+    if not parent.is_dir():
+        parent.mkdir(parents=True, exist_ok=True)
     target = parent / f"step-{step:06d}"
     temporary = files.temporary_name(target)
     temporary.mkdir()
@@ -79,23 +83,52 @@ def write(parent: Path, step: int, save_tuned: Callable[[Path], Any], tensors: M
         (temporary / PROGRESS).write_text(json.dumps({"sha256": _text_sha256(text), "content": text}), encoding="utf-8")
         for path in (*temporary.iterdir(), temporary):
             _sync(path)
-        if target.exists():  # of this very step, written before it was stopped
-            shutil.rmtree(target)
-        os.rename(temporary, target)
-        _sync(parent)
-    finally:
+        _take_place(temporary, target)
+    except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
-    for old in steps(parent)[:-KEPT]:
-        gone = files.temporary_name(old)
-        os.rename(old, gone)
-        shutil.rmtree(gone, ignore_errors=True)
+        raise
+    _sync(parent)
+    found = steps(parent)
+    for old in [path for path in found if path.name.endswith(ASIDE)]:
+        found.remove(old)
+        _remove(old)
+    for old in found[:-KEPT]:
+        _remove(old)
     return target
 
 
 def steps(parent: Path) -> list[Path]:
-    """The checkpoints in a folder, by rising step."""
+    """The checkpoints in a folder, by rising step; of one step the older first."""
     found = [path for path in parent.iterdir() if _NAME.fullmatch(path.name)] if parent.is_dir() else []
-    return sorted(found, key=lambda path: int(_NAME.fullmatch(path.name).group(1)))
+    return sorted(found, key=_order)
+
+
+def _order(path: Path) -> tuple[int, bool]:
+    step, aside = _NAME.fullmatch(path.name).groups()
+    return int(step), not aside
+
+
+def _take_place(folder: Path, target: Path) -> None:
+    """Give a whole checkpoint its name. One of the same step, written earlier, makes way and is never lost first."""
+    if not target.exists():
+        os.rename(folder, target)
+        return
+    aside = target.with_name(target.name + ASIDE)
+    if aside.exists():
+        _remove(aside)
+    os.rename(target, aside)
+    try:
+        os.rename(folder, target)
+    except OSError:
+        os.rename(aside, target)
+        raise
+
+
+def _remove(folder: Path) -> None:
+    """Under another name first, for what is half removed must not look like a checkpoint."""
+    gone = files.temporary_name(folder)
+    os.rename(folder, gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def read(folder: Path) -> Checkpoint:
@@ -104,22 +137,29 @@ def read(folder: Path) -> Checkpoint:
     Raises:
         DamagedCheckpoint: naming what is wrong.
     """
+    name = PROGRESS
     try:
         whole = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
         if verifying() and _text_sha256(whole["content"]) != whole["sha256"]:
-            raise DamagedCheckpoint(f"{folder} is damaged: {PROGRESS} does not fit its own checksum")
+            raise ValueError("it does not fit its own checksum")
         progress = json.loads(whole["content"])
         if progress["format"] != FORMAT:
             raise DamagedCheckpoint(f"{folder} is of checkpoint format {progress['format']!r}; this ppadapt reads "
                                     f"{FORMAT}")
+        named = _NAME.fullmatch(folder.name)
+        if named and int(named.group(1)) != progress["step"]:
+            raise ValueError(f"it is of step {progress['step']}")
         for name, expected in progress["files"].items():
             if verifying() and files.sha256(folder / name) != expected:
-                raise DamagedCheckpoint(f"{folder} is damaged: {name} does not fit its checksum")
+                raise ValueError("it does not fit its checksum")
+        name = STATE
         return Checkpoint(folder, progress, load_file(str(folder / STATE)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         if isinstance(error, DamagedCheckpoint):
             raise
-        raise DamagedCheckpoint(f"{folder} is damaged: {type(error).__name__}: {error}") from None
+        why = "it is missing" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
+        why = str(error) if type(error) is ValueError else why
+        raise DamagedCheckpoint(f"{folder} is damaged: {name}: {printable(why, 200)}") from None
 
 
 def find(given: str) -> Path:
@@ -163,10 +203,11 @@ def is_whole(folder: Path) -> bool:
 
 def newest(runs: Path) -> tuple[Optional[Checkpoint], list[str]]:
     """The newest whole checkpoint of all runs in a folder, and what is wrong with newer ones."""
-    found = [step for run in (sorted(runs.iterdir()) if runs.is_dir() else []) for step in steps(run / FOLDER)]
-    found.sort(key=lambda step: (step.stat().st_mtime, step.name))
+    found = [steps(run / FOLDER) for run in (runs.iterdir() if runs.is_dir() else ())]
+    # Of runs the time decides, inside one the step: a copy of a run has the times of its copying.
+    by_time = sorted(filter(None, found), key=lambda of_run: max(step.stat().st_mtime for step in of_run), reverse=True)
     wrong = []
-    for step in reversed(found):
+    for step in (step for of_run in by_time for step in reversed(of_run)):
         try:
             return read(step), wrong
         except DamagedCheckpoint as error:

@@ -24,6 +24,8 @@ from .schedules import Schedule
 from .stopping import Stopped, Stopping
 from .totals import MeanLoss
 
+LATEST = "latest.safetensors"
+
 
 class TrainingError(UserError):
     """Training that cannot go on."""
@@ -112,9 +114,11 @@ def run(job: Job) -> dict:
             raise
         raise KeyboardInterrupt from None
     history, best = now.history, now.best
-    if best["epoch"] == 0 and history:  # never evaluated
-        with job.ema or nullcontext():
-            job.save(job.folder / "best_model.safetensors", history[-1])
+    for name, missing in ((checkpoint.BEST, best["epoch"] == 0),  # never evaluated
+                          (LATEST, not (job.folder / LATEST).exists())):  # all was done before the run was resumed
+        if missing and history:
+            with job.ema or nullcontext():
+                job.save(job.folder / name, history[-1])
     if _stale(job, now):
         LOGGER.info("stopped after epoch %d of %d: %d evaluations without a better score than that of epoch %d "
                     "(Global.early_stop)", history[-1]["epoch"], job.epochs, job.early_stop, best["epoch"])
@@ -147,7 +151,7 @@ def _one_epoch(job: Job, now: Progress, saver: Saver, stopping: Stopping, noted:
     last = last or _stale(job, now)
     if last or job.save_interval and epoch % job.save_interval == 0:
         with job.ema or nullcontext():  # what the numbers beside it are of
-            job.save(job.folder / "latest.safetensors", row)
+            job.save(job.folder / LATEST, row)
         saver.save()
 
 
@@ -179,7 +183,6 @@ def _train_epoch(job: Job, now: Progress, saver: Saver, stopping: Stopping) -> d
     job.adaptation.train()
     job.train_loader.set_epoch(epoch, now.batch)
     unchecked: list = []
-    lr = job.optimizer.get_lr()
     group = _Group(job, batches - now.batch, stopping)
     log = EpochLog(epoch, job.epochs, batches, job.print_batch_step, job.schedule.name, now.batch, processes.count)
     try:
@@ -188,7 +191,7 @@ def _train_epoch(job: Job, now: Progress, saver: Saver, stopping: Stopping) -> d
             with job.precision.context():
                 logits = job.adaptation(images)
                 loss = sum(loss(logits, targets) for loss in job.train_losses)
-            lr = job.optimizer.get_lr()
+            lr = now.lr = job.optimizer.get_lr()
             n = images.shape[0]
             stepped = group.backward(loss, n)
             now.total.add(n, loss)
@@ -230,7 +233,7 @@ def _train_epoch(job: Job, now: Progress, saver: Saver, stopping: Stopping) -> d
     if skipped:
         LOGGER.warning("%d broken images were skipped so far", skipped)
     return {**{f"train_{name}": value for name, value in means.items()}, "train_ips": log.speed(),
-            "train_seconds": log.busy, "lr": lr}
+            "train_seconds": log.busy, "lr": now.lr}
 
 
 class _Group:

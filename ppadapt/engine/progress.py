@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class Progress:
     """The place of a run: `batch` batches of `epoch` are done, in `step` optimizer steps in all.
 
-    `total` is the loss of the epoch so far; what its metrics have seen is in the job's metrics.
+    `total` is the loss of the epoch so far; what its metrics have seen is in the job's metrics. `lr` was that of the
+    last batch.
     """
 
     epoch: int = 1
@@ -33,6 +34,7 @@ class Progress:
     history: list[dict] = field(default_factory=list)
     best: dict[str, Any] = field(default_factory=lambda: {"epoch": 0, "score": -math.inf})
     seconds: float = 0.0
+    lr: Optional[float] = None
     total: MeanLoss = field(default_factory=MeanLoss)
 
 
@@ -84,7 +86,7 @@ def restore(job: Job, found: checkpoint.Checkpoint) -> Progress:
             job.ema.set_state_dict({"steps": data["ema_steps"], "average": {
                 name[len("ema/"):]: array for name, array in tensors.items() if name.startswith("ema/")}})
         progress = Progress(int(data["epoch"]), int(data["batch"]), int(data["step"]), list(data["history"]),
-                            dict(data["best"]), float(data["seconds"]))
+                            dict(data["best"]), float(data["seconds"]), data.get("lr", job.optimizer.get_lr()))
         for i, metric in enumerate(job.train_metrics if job.processes.first else ()):
             start = f"metric/{i}/"
             metric.merge([{name[len(start):]: array for name, array in tensors.items() if name.startswith(start)}])
@@ -119,8 +121,9 @@ def _plain(job: Job, now: Progress) -> dict[str, Any]:
     """What is no tensor."""
     return {
         "epoch": now.epoch, "batch": now.batch, "step": now.step, "history": now.history, "best": now.best,
-        "seconds": now.seconds, "schedule": job.schedule.state_dict(), "scaler": _scaler(job.precision.state_dict()),
-        "ema_steps": job.ema.steps if job.ema else None, "random": paddle_compat.random_state(),
+        "seconds": now.seconds, "lr": now.lr, "schedule": job.schedule.state_dict(),
+        "scaler": _scaler(job.precision.state_dict()), "ema_steps": job.ema.steps if job.ema else None,
+        "random": paddle_compat.random_state(),
         "curves": job.curves.points, **job.identity}
 
 
