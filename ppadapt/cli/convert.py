@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import weights as W
-from ..errors import printable
+from ..errors import UserError, printable
 from ..weights.convert import FACTS
 from ..weights.manifest import parse_manifest
 from ..weights.tuned_file import KEY
@@ -31,8 +31,14 @@ EXAMPLES = """examples:
   ppadapt convert --to torch --input tuned.safetensors --base weights/mae_vit_base.pdparams \\
       --output tuned.pth
 
+  # a network, or a tuned file merged into the one it was trained on, as timm loads it; LoRA as peft loads it
+  ppadapt convert --to timm --input tuned.safetensors --base weights/mae_vit_base.pdparams --output timm.safetensors
+  ppadapt convert --to peft --input tuned.safetensors --base vit.safetensors --output adapter_folder
+
 exit code: 0 when every tensor is accounted for, else 1, and then nothing is written."""
-PADDLE, TORCH = (".pdparams", ".safetensors"), (".pth", ".pt")
+# Whose names and layout -> the suffixes of its file; an adapter of peft is a folder.
+SUFFIXES = {"paddle": (".pdparams", ".safetensors"), "torch": (".pth", ".pt"), "timm": (".safetensors", ".pth", ".pt"),
+            "peft": ("",)}
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,12 +52,12 @@ def arguments(argv=None) -> argparse.Namespace:
     parser.add_argument("--input", required=True, help="the checkpoint, told by its content; or a folder of "
                         "save_pretrained, or its index.json")
     parser.add_argument("--output", required=True,
-                        help="where to: .pdparams or .safetensors, with --to torch .pth or .pt")
-    parser.add_argument("--to", choices=("paddle", "torch"), default="paddle", help="whose names and "
-                                                                                    "layout (default "
-                                                                                    "paddle)")
-    parser.add_argument("--base", help="with --to torch: the backbone to put beside the tuned state; "
-                        "of an adapter of peft: the network it was trained on")
+                        help="where to: .pdparams or .safetensors; with --to torch .pth or .pt, with --to timm "
+                        ".safetensors, .pth or .pt, with --to peft a folder")
+    parser.add_argument("--to", choices=tuple(SUFFIXES), default="paddle", help="whose names and layout; torch: those "
+                        "of AdaptFormer's authors (default paddle)")
+    parser.add_argument("--base", help="of a tuned file with --to torch, timm or peft, and of an adapter of peft: the "
+                        "network it was trained on")
     parser.add_argument("--key", help="where the network is in a file of several: teacher, model_ema, base_encoder")
     parser.add_argument("--of", help="which published model it is, where the file does not tell (docs/weights.md): "
                         "openai_clip_vit_b32, deit3_base ...")
@@ -63,23 +69,27 @@ def arguments(argv=None) -> argparse.Namespace:
 
 def check_paths(args: argparse.Namespace) -> None:
     suffix = os.path.splitext(args.output)[1].lower()
-    allowed = TORCH if args.to == "torch" else PADDLE
+    allowed = SUFFIXES[args.to]
     if suffix not in allowed:
-        hint = "; for PyTorch add --to torch" if args.to == "paddle" and suffix in TORCH else ""
+        hint = "; for PyTorch add --to torch" if args.to == "paddle" and suffix in SUFFIXES["torch"] else ""
         raise W.WeightsError(f"--output {args.output} ends in {suffix or 'nothing'}; with --to {args.to} it "
-                             f"is {' or '.join(allowed)}{hint}")
+                             f"is {' or '.join(filter(None, allowed)) or 'a folder'}{hint}")
     adapter = W.is_adapter(Path(args.input))
-    if args.base and args.to != "torch" and not adapter:
-        raise W.WeightsError("--base belongs to --to torch, where it adds the backbone to a tuned file, and to an "
-                             "adapter of peft, which was trained on it")
-    if adapter and suffix != ".safetensors":
-        raise W.WeightsError(f"--output {args.output}: an adapter of peft becomes a tuned file, .safetensors")
-    if os.path.isdir(args.output):
-        raise W.WeightsError(f"--output {args.output} is a folder; give a file name in it")
+    if args.base and args.to == "paddle" and not adapter:
+        raise W.WeightsError("--base belongs to --to torch, timm and peft, where it is the network of a tuned file, "
+                             "and to an adapter of peft, which was trained on it")
+    if adapter and (suffix != ".safetensors" or args.to != "paddle"):
+        raise W.WeightsError(f"--output {args.output}: an adapter of peft becomes a tuned file, .safetensors, "
+                             "--to paddle")
+    if args.to == "peft" and not args.base:
+        raise W.WeightsError("--to peft needs --base, the network that the tuned file was trained on")
+    if os.path.isdir(args.output) and (args.to != "peft" or os.listdir(args.output)):
+        raise W.WeightsError(f"--output {args.output} is a folder{' with files' if args.to == 'peft' else ''}; give "
+                             + ("another name" if args.to == "peft" else "a file name in it"))
     for source in filter(None, (args.input, args.base)):
         if os.path.exists(source) and os.path.exists(args.output) and os.path.samefile(source, args.output):
             raise W.WeightsError(f"--output {args.output} is the file to be read; give another name")
-    if os.path.exists(args.output) and not args.force:
+    if os.path.isfile(args.output) and not args.force:
         raise W.WeightsError(f"--output {args.output} exists; give another name, or --force to overwrite it")
 
 
@@ -168,6 +178,43 @@ def write_authors(args: argparse.Namespace, done: W.Converted, base: W.Converted
     W.write_torch(args.output, theirs)
 
 
+def write_timm(args: argparse.Namespace, done: W.Converted, base: W.Converted | None, say) -> None:
+    if KEY in done.extras:
+        if base is None:
+            raise W.WeightsError(f"{args.input} is a tuned file: say which network it was trained on, --base")
+        from ..runs.merge import merged
+
+        tensors, facts, why = merged(Path(args.input), Path(args.base), of=args.of)
+        say("merged", "not: " + why if why else "into the network")
+    else:
+        tensors, facts = done.tensors, done.arch
+    theirs, line = W.to_timm(tensors, facts)
+    beside = W.added_names(theirs)
+    if beside:
+        say("beside", f"{len(beside)} tensors of our methods, under our names, that timm's network does not have: "
+            + W.compact(beside))
+    say("timm", line)
+    theirs = {name: np.ascontiguousarray(array) for name, array in cast(theirs, args.dtype).items()}
+    if args.output.lower().endswith(".safetensors"):
+        W.save_safetensors(args.output, theirs, {"format": "pt"})
+    else:
+        W.write_torch(args.output, theirs, wrapped=False)
+
+
+def write_adapter_for_peft(args: argparse.Namespace, done: W.Converted, base: W.Converted, say) -> None:
+    if KEY not in done.extras:
+        raise W.WeightsError(f"{args.input} is a whole network; a tuned file of LoRA becomes an adapter of peft")
+    tensors, manifest = W.load_tuned(args.input)
+    wanted = (manifest.get("backbone") or {}).get("digest")
+    found = W.digest(W.split_tuned(base.tensors)[1])
+    if wanted and wanted != found:
+        print(f"warning: {args.input} was tuned on a network of digest {str(wanted)[:16]}, --base {args.base} has "
+              f"{found[:16]} (another image size or a new norm changes it too)", file=sys.stderr)
+    ranks = W.write_peft(Path(args.output), tensors, manifest, base, args.input)
+    say("written", f"LoRA of {len(ranks)} Linears of timm's network, rank {max(ranks.values())}: "
+        f"peft.PeftModel.from_pretrained(network, {args.output!r})")
+
+
 def report(done: W.Converted, say) -> None:
     """What was found: every name of the file is in one of these lines."""
     facts = done.facts
@@ -205,8 +252,9 @@ def main(argv=None) -> int:
 
     try:
         check_paths(args)
-        base = W.load_weights(args.base) if args.base else None
-        done = None if W.is_adapter(Path(args.input)) else W.load_weights(args.input, args.key, args.of)
+        base = W.load_weights(args.base, None, args.of) if args.base else None
+        of = None if args.base else args.of  # of the network that the tuned file was trained on, where there is one
+        done = None if W.is_adapter(Path(args.input)) else W.load_weights(args.input, args.key, of)
         for part in filter(None, (done, base)):
             report(part, say)
             part.raise_if_incomplete()
@@ -214,11 +262,17 @@ def main(argv=None) -> int:
             write_adapter_of_peft(args, base, say)
         elif args.to == "torch":
             write_authors(args, done, base, say)
+        elif args.to == "timm":
+            write_timm(args, done, base, say)
+        elif args.to == "peft":
+            write_adapter_for_peft(args, done, base, say)
         else:
             write_paddle(args, done, say)
-    except (W.WeightsError, OSError) as error:
+    except (UserError, OSError) as error:
         print(f"error: {error}; nothing was written", file=sys.stderr)
         return 1
-    say("output", f"{args.output}, {os.path.getsize(args.output) / 1e6:.2f} MB, "
+    size = sum(f.stat().st_size for f in Path(args.output).iterdir()) if args.to == "peft" else os.path.getsize(
+        args.output)
+    say("output", f"{args.output}, {size / 1e6:.2f} MB, "
                   f"{time.perf_counter() - begun:.1f} s")
     return 0

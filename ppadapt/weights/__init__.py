@@ -18,17 +18,18 @@ from .manifest import Comparison, Difference, MismatchError, compare
 from .names import compact
 from .once import load_weights, read_file, reading_once
 from .peft_in import is_adapter, read_peft
+from .peft_out import write_peft
 from .pos_embed import RESIZES, resize_pos_embed
 from .published import PUBLISHED, Published
 from .raw import RawCheckpoint
+from .timm_out import added_names, to_timm
 from .tuned_file import KEY, load_tuned, read_manifest, save_tuned
 
 __all__ = [
     "KEY", "PUBLISHED", "RESIZES", "Comparison", "Converted", "Difference", "MismatchError", "Published",
-    "RawCheckpoint", "Report",
-    "UnsafeCheckpointError", "WeightsError", "as_tuned_file", "check_agreement", "check_finite", "check_weights",
-    "compact", "compare", "digest", "infer_name", "infer_tuning", "is_adapter", "is_tuned", "load_tuned",
-    "load_weights", "match", "read_file", "read_manifest", "read_peft", "reading_once", "resize_pos_embed",
-    "save_pdparams", "save_safetensors", "save_tuned", "split_tuned", "to_authors", "to_ours", "verify",
-    "write_torch",
+    "RawCheckpoint", "Report", "UnsafeCheckpointError", "WeightsError", "added_names", "as_tuned_file",
+    "check_agreement", "check_finite", "check_weights", "compact", "compare", "digest", "infer_name",
+    "infer_tuning", "is_adapter", "is_tuned", "load_tuned", "load_weights", "match", "read_file", "read_manifest",
+    "read_peft", "reading_once", "resize_pos_embed", "save_pdparams", "save_safetensors", "save_tuned",
+    "split_tuned", "to_authors", "to_ours", "to_timm", "verify", "write_peft", "write_torch",
 ]

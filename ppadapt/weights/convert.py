@@ -17,7 +17,7 @@ from .folds import fold, layer_scales
 from .layouts import Layout
 from .layouts.jax import ORPHANED_HEAD
 from .layouts.rules import any_name, linear, reason_of, same
-from .layouts.timm import OURS, TUNED
+from .layouts.timm import OURS, POST_NORM, TUNED
 from .locate import locate
 from .names import by_reason, compact, unwrapped
 from .published import resembling
@@ -137,7 +137,9 @@ def to_ours(raw: RawCheckpoint, key: str | None = None, settings: Settings | Non
     check_shapes(done.tensors, raw.path)
     done.missing += _missing(done.tensors)
     done.facts = facts_of(done.tensors, raw.tensors, layout, settings, raw.path, of)
-    for why in (why for pattern, why in layout.doubts if any_name(arrays, pattern) and not settings.options and not of):
+    doubts = [why for may_be, why in layout.doubts if may_be(arrays)]
+    doubts += filter(None, [POST_NORM.get(done.arch.get("embed_dim"))])
+    for why in doubts if not settings.options and not of else ():
         alike = ", ".join(resembling(done.arch)) or "none of these shapes"
         done.refused.append(f"{why}: give the folder with its config.json, or say which published model it is, --of or "
                             f"Arch.pretrained_of ({alike})")

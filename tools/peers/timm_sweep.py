@@ -2,17 +2,20 @@
 
 Needs an environment with torch, timm and Paddle (tools/peers/README.md); not in CI:
 
-    python tools/peers/timm_sweep.py                       # all names, a line each, the sums at the end
-    python tools/peers/timm_sweep.py --only clip --table timm.md
+    python tools/peers/timm_sweep.py                           # all names, a line each, the sums at the end
+    python tools/peers/timm_sweep.py --part 1/4 --rows a.json  # a quarter of them, kept for --table
+    python tools/peers/timm_sweep.py --table timm.md *.json    # the table of docs/timm.md
 
 Two blocks of 8 channels a head and an image of 4 x 4 patches, all else as timm builds it, the number of heads included.
-Read twice: as the folder that timm saves (with its config.json), and the weight file alone, where the heads are what is
-taken of the name's real width. `right` is timm's own features and logits, 1e-5 relative; `asks` is refused until a fact
-is given that no tensor shows; `refused` has a reason; `WRONG` must not be.
+Read three times: as the folder that timm saves (with its config.json), and the weights alone, as .safetensors and as
+the .pth of a state dict, where the heads are what is taken of the name's real width. `right` is timm's own features and
+logits, 1e-5 relative; `asks` is refused until a fact is given that no tensor shows, and right with it; `refused` has a
+reason; `WRONG` must not be.
 """
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -32,6 +35,7 @@ from make_golden import randomise, timm_folder  # noqa: E402
 from ppadapt.models.vit import VisionTransformer  # noqa: E402
 from ppadapt.weights import WeightsError, load_weights, match  # noqa: E402
 from ppadapt.weights.facts import usual_heads  # noqa: E402
+from ppadapt.weights.layouts.timm import POST_NORM  # noqa: E402
 
 MODULES = ("vision_transformer", "deit", "beit", "eva", "vision_transformer_hybrid", "vision_transformer_relpos")
 CLASSES, DEPTH, GRID, CHANNELS = 7, 2, 4, 8
@@ -51,13 +55,22 @@ def build(name: str) -> tuple[torch.nn.Module, int, int]:
     return randomise(small), heads, real.embed_dim
 
 
-def ours(done, class_num: int, heads: Optional[int]):
-    """Our network with these weights, as its facts say; None where a fact has to be given."""
+def truth_of(model: torch.nn.Module, heads: int) -> dict[str, object]:
+    """What a user answers who is asked."""
+    act = model.blocks[0].mlp.act if hasattr(model.blocks[0], "mlp") else None
+    mean = "norm_avg" if isinstance(model.fc_norm, torch.nn.Identity) else "avg"
+    return {"num_heads": heads, "pool": {"avg": mean, "map": "map"}.get(model.global_pool, "cls"),
+            "act": "quick_gelu" if "Quick" in type(act).__name__ else "gelu_tanh" if (
+                "Tanh" in type(act).__name__ or getattr(act, "approximate", "") == "tanh") else "gelu"}
+
+
+def ours(done, class_num: int, heads: Optional[int], truth: dict[str, object]):
+    """Our network with these weights, as its facts say and, where they are asked for, as `truth` answers."""
     done.raise_if_incomplete()
-    if heads is not None and "num_heads" not in done.facts.told:
+    for option in list(done.facts.asked):
+        done.facts.tell(option, truth[option], "the user")
+    if "num_heads" not in done.facts.told:
         done.facts.tell("num_heads", heads, "the width of the real one")
-    if done.facts.asked:
-        return None
     options = {option: value for option, value in done.arch.items() if option != "class_num"}
     network = VisionTransformer(**options, class_num=class_num)
     network.eval()
@@ -70,18 +83,22 @@ def ours(done, class_num: int, heads: Optional[int]):
 
 
 def verdict(path: Path, images: np.ndarray, features: np.ndarray, logits: np.ndarray,
-            heads: Optional[int] = None) -> tuple[str, str]:
+            heads: Optional[int], truth: dict[str, object]) -> tuple[str, str]:
     """(right, asks, refused or WRONG; what to say of it)."""
     try:
         done = load_weights(path)
-        network = ours(done, CLASSES, heads)
+        # What the real width would do: where the pooling is asked for, or no width is usual, the heads are asked for.
+        if heads and "pool" not in done.facts.asked:
+            done.facts.asked.pop("num_heads", None)
+        elif "num_heads" not in done.facts.told:
+            done.facts.ask("num_heads", "")
+        asked = list(done.facts.asked)
+        network = ours(done, CLASSES, heads, truth)
     except (WeightsError, ValueError) as error:
         if not isinstance(error, WeightsError):
             return "WRONG", f"ValueError: {error}"
         text = str(error).replace(f"{path}/", "").replace(str(path.parent), "")
         return "refused", text.partition("not a network that ours computes: ")[2].partition(". Without that")[0] or text
-    if network is None:
-        return "asks", ", ".join(done.facts.asked)
     with paddle.no_grad():
         found = network.features(paddle.to_tensor(images)).numpy()
         answers = network(paddle.to_tensor(images)).numpy()
@@ -89,7 +106,9 @@ def verdict(path: Path, images: np.ndarray, features: np.ndarray, logits: np.nda
         found = found.reshape(len(found), 2, -1).mean(axis=1)
     error = np.abs(found - features).max() / np.abs(features).max()
     error = max(error, np.abs(answers - logits).max() / np.abs(logits).max())
-    return ("right" if error < 1e-5 else "WRONG"), f"{error:.1e}"
+    if not error < 1e-5:
+        return "WRONG", f"{error:.1e}"
+    return ("asks", ", ".join(asked)) if asked else ("right", f"{error:.1e}")
 
 
 def sweep(name: str) -> dict[str, tuple[str, str]]:
@@ -108,39 +127,76 @@ def sweep(name: str) -> dict[str, tuple[str, str]]:
         bare = Path(folder) / "bare" / "model.safetensors"
         bare.parent.mkdir()
         (saved / "model.safetensors").rename(bare)
-        taken = usual_heads(width)
-        alone = verdict(bare, images.numpy(), features.numpy(), logits.numpy(), taken)
-        if taken != heads and alone[0] == "right":
-            alone = "WRONG", f"{taken} heads are taken for {heads}"
+        pickled = bare.with_name("model.pth")
+        torch.save(model.state_dict(), pickled)
+        taken, truth = usual_heads(width), truth_of(model, heads)
+        expected = (images.numpy(), features.numpy(), logits.numpy(), taken, truth)
+        found = {}
+        for kind, file in ((".safetensors", bare), (".pth", pickled)):
+            found[kind] = verdict(file, *expected)
+            if width in POST_NORM:
+                found[kind] = "refused", POST_NORM[width]
+            elif taken != heads and found[kind][0] == "right":
+                found[kind] = "WRONG", f"{taken} heads are taken for {heads}"
         bare.rename(saved / "model.safetensors")
-        whole = verdict(saved, images.numpy(), features.numpy(), logits.numpy(), taken)
-        return {"folder": whole, "file alone": alone}
+        return {"folder": verdict(saved, *expected), **found}
+
+
+def table(rows: dict[str, dict]) -> str:
+    """Markdown: names by what became of them."""
+    def grouped(pairs) -> list[str]:
+        groups: dict[str, list[str]] = {}
+        for name, why in pairs:
+            groups.setdefault(why, []).append(f"`{name}`")
+        return [f"| {why} | {', '.join(names)} |" for why, names in sorted(groups.items(), key=lambda g: -len(g[1]))]
+
+    def of(what: str) -> dict[str, dict]:
+        return {name: row for name, row in rows.items() if row["folder"][0] == what}
+
+    def asks(row: dict) -> str:
+        kinds = {kind: why if what == "asks" else "nothing" if what == "right" else f"{what}: {why}"
+                 for kind, (what, why) in row.items() if kind != "folder"}
+        return "; ".join(dict.fromkeys(kinds.values()))
+
+    return "\n".join([
+        *(f"* {kind}: {line}" for kind, line in sums(rows).items()), "",
+        "## Right", "", "| what the file alone asks for | names |", "|---|---|",
+        *grouped((name, asks(row)) for name, row in of("right").items()), "",
+        "## Refused", "", "| because | names |", "|---|---|",
+        *grouped((name, row["folder"][1].replace(name, "NAME")) for name, row in of("refused").items()), "",
+        "Not built so small: " + ", ".join(f"`{name}`" for name in of("not built")) + "."])
+
+
+def sums(rows: dict[str, dict]) -> dict[str, str]:
+    found: dict[str, dict[str, int]] = {}
+    for row in rows.values():
+        for kind, (what, _) in row.items():
+            found.setdefault(kind, {}).setdefault(what, 0)
+            found[kind][what] += 1
+    return {kind: ", ".join(f"{count} {what}" for what, count in sorted(of.items())) for kind, of in found.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="part of the names")
-    parser.add_argument("--table", help="write the table there, as markdown")
+    parser.add_argument("--part", default="1/1", help="1/4: the first quarter of the names")
+    parser.add_argument("--rows", help="write the results there, as JSON")
+    parser.add_argument("--table", help="write the table of these results there, as markdown; nothing is run")
+    parser.add_argument("results", nargs="*", help="of --rows, for --table")
     args = parser.parse_args()
-    rows = {}
-    for name in names():
-        if args.only in name:
-            rows[name] = sweep(name)
-            print(name, *(f"| {kind}: {what} {why[:150]}" for kind, (what, why) in rows[name].items()), flush=True)
-    sums = {kind: {} for kind in ("folder", "file alone")}
-    for row in rows.values():
-        for kind, (what, _) in row.items():
-            sums[kind][what] = sums[kind].get(what, 0) + 1
-    lines = [f"{kind}: " + ", ".join(f"{count} {what}" for what, count in sorted(found.items()))
-             for kind, found in sums.items()]
-    print(*lines, sep="\n")
+    rows: dict[str, dict] = {}
     if args.table:
-        table = [f"timm {timm.__version__}, {len(rows)} names. " + ". ".join(lines) + ".", "",
-                 "| name | folder | | file alone | |", "|---|---|---|---|---|"]
-        for name, row in rows.items():
-            cells = [row.get(kind, ("", "")) for kind in sums]
-            table.append(f"| `{name}` | " + " | ".join(f"{what} | {why[:200]}" for what, why in cells) + " |")
-        Path(args.table).write_text("\n".join(table) + "\n", encoding="utf-8")
+        for file in args.results:
+            rows.update(json.loads(Path(file).read_text(encoding="utf-8")))
+        Path(args.table).write_text(table(rows) + "\n", encoding="utf-8")
+        return
+    part, parts = map(int, args.part.split("/"))
+    for name in [name for name in names() if args.only in name][part - 1::parts]:
+        rows[name] = sweep(name)
+        print(name, *(f"| {kind}: {what} {why[:150]}" for kind, (what, why) in rows[name].items()), flush=True)
+    print(*(f"{kind}: {line}" for kind, line in sums(rows).items()), sep="\n")
+    if args.rows:
+        Path(args.rows).write_text(json.dumps(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

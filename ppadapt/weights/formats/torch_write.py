@@ -20,8 +20,8 @@ _STORAGE_OF = {DTYPES[dtype]: name for name, dtype in STORAGES.items() if dtype 
 
 
 def write_torch(path: str, tensors: Mapping[str, np.ndarray],
-                extras: Mapping[str, Any] | None = None) -> None:
-    """Writes `{'model': tensors, **extras}`, readable by `torch.load(path, weights_only=True)`.
+                extras: Mapping[str, Any] | None = None, wrapped: bool = True) -> None:
+    """Writes `{'model': tensors, **extras}`, or the tensors alone, readable by `torch.load(path, weights_only=True)`.
 
     `tensors`: already in PyTorch's names and layout (see `to_authors`); `extras`: plain data.
     Raises WeightsError on a dtype that torch has no storage for; the old file then stays.
@@ -42,7 +42,7 @@ def write_torch(path: str, tensors: Mapping[str, np.ndarray],
                            (storage, 0, tuple(map(int, array.shape)), tuple(strides), False, hooks))
         arrays[str(number)] = array
     pickled = io.BytesIO()
-    dump(pickled, {"model": model, **(extras or {})}, protocol=2)
+    dump(pickled, {"model": model, **(extras or {})} if wrapped else model, protocol=2)
     with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         _add(archive, file, "archive/data.pkl", pickled.getvalue())
         _add(archive, file, "archive/byteorder", b"little")

@@ -72,8 +72,8 @@ class Layout:
             (`pos_embed.RESIZES`).
         signs: (pattern of a name anywhere in the file, facts) that it tells.
         asked: facts that differ between its files and no tensor shows: option -> the choices, in words.
-        doubts: (pattern of a name in the file, why it may be of another network). It is said; a .safetensors, which
-            the library saves with its settings, is refused without them.
+        doubts: (whether the names may be of another network, why). Such a file is refused without its library's settings
+            or the user's word which published model it is.
         remarks: (pattern of a name in the file, what its user should know).
         plain: whether it is a plain ViT, of our networks; else the names become those of a network of PaddleClas, which
             knows itself what it lacks.
@@ -96,7 +96,7 @@ class Layout:
     resize_registers: str = "plain"
     signs: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     asked: Mapping[str, str] = field(default_factory=dict)
-    doubts: Reasons = ()
+    doubts: tuple[tuple[Callable[[Collection[str]], bool], str], ...] = ()
     remarks: Reasons = ()
     plain: bool = True
     preprocess: Mapping[str, Any] = field(default_factory=dict)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Callable
+
 from .jax import PRE_LOGITS
 from .rules import IMAGENET, Layout, Reasons, Rule, any_name, linear, same
 
@@ -84,10 +87,25 @@ _FACTS = {"epsilon": 1e-6, "act": "gelu"}
 PROJECTOR = ((r"head\..*", "the projector, used in pre-training only"),)
 
 _shared = {"anchor": r"patch_embed\.proj\.weight", "rules": RULES, "refused": REFUSED, "assumed": _FACTS}
-# No tensor tells DeiT III's original code, which saves .pth, from networks of timm's eva.py with rotary positions.
-_GAMMA = ((r"blocks\.\d+\.gamma_1", "these are the names of DeiT III's own code and of timm's vit_*_rope_ape_*, whose "
-           "rotary positions are not computed here"),)
-TIMM = Layout("timm", dropped=DROPPED, preprocess=IMAGENET, doubts=_GAMMA, **_shared)
+
+
+def _has(*patterns: str, without: tuple[str, ...] = ()) -> Callable[[Collection[str]], bool]:
+    return lambda names: all(any_name(names, p) for p in patterns) and not any(any_name(names, p) for p in without)
+
+
+# No tensor tells these from networks that are not computed here.
+_DOUBTS = (
+    (_has(r"blocks\.\d+\.gamma_1"), "these are the names of DeiT III's own code and of timm's vit_*_rope_ape_*, whose "
+     "rotary positions are not computed here"),
+    (_has(r"norm_pre\.weight", r"attn_pool\.latent"), "these are the names of Perception Encoder (timm's vit_pe_core_*), "
+     "whose rotary positions are not computed here"),
+    (_has(r"attn_pool\.latent", "reg_token", r"blocks\.\d+\.ls1\.gamma"), "these are the names of timm's test_vit3, whose "
+     "pooling reads registers too, which is not computed here"),
+    (_has(r"fc_norm\.weight", without=("cls_token", "reg_token", r"blocks\.\d+\.(?:attn\.qkv\.bias|ls1\.gamma)")), "these "
+     "are the names of timm's vit_base_patch16_rpn_224, whose blocks norm what attention and MLP return"))
+# Widths of networks whose blocks norm what attention and MLP return: their names are those of a plain one.
+POST_NORM = {1792: "EVA-02 enormous has this width, and its blocks norm what attention and MLP return"}
+TIMM = Layout("timm", dropped=DROPPED, preprocess=IMAGENET, doubts=_DOUBTS, **_shared)
 MAE = Layout("mae", known_by=lambda names: any_name(names, r"decoder_.*"), preprocess=IMAGENET,
              dropped=((r"mask_token|decoder_.*", _DECODER), *DROPPED), **_shared)
 ADAPTFORMER = Layout("adaptformer", known_by=lambda names: any_name(names, _ADAPTFORMER) and not any_name(

@@ -10,7 +10,7 @@ from typing import Any
 
 # Every line whose pattern matches a whole name adds its facts; the later ones win.
 _FACTS: tuple[tuple[str, dict[str, Any]], ...] = (
-    (r"(?:vit|flexivit|deit3?|test_vit|beit)_?\d*_.*|test_vit\d?|eva_large_patch14_\d+|flexivit_.*",
+    (r"(?:vit|flexivit|deit3?|test_vit|beit)_?\d*_.*|test_vit\d?|eva_(?:large|giant)_patch14_\d+|flexivit_.*",
      {"epsilon": 1e-6, "act": "gelu"}),
     (r".*_gap_.*", {"pool": "norm_avg"}),  # with an fc_norm, which a file shows, the mean comes first
     (r"vit_.*_clip_.*", {"epsilon": 1e-5}),
@@ -30,9 +30,12 @@ _REFUSED = (
                                              "other"),
     (r"vit_d(?:wee|little)_.*", "its attention is the difference of two, which our networks do not compute"),
     (r"aimv2_.*|test_vit4", "its norms are RMSNorm, ours LayerNorm"),
-    (r"eva(?:02)?_(?!large_patch14).*|vit_pe_.*|vit_dinov3.*|vit_.*_dinov3.*|vit_.*rope.*|naflexvit.*|vit_.*relpos.*"
-     r"|vit_.*_r\d+_s.*|beit.*", "its blocks differ from a plain ViT's (rotary or relative positions, gated MLPs, a "
-                                 "convolutional stem), which our networks do not compute"),
+    (r"eva02_enormous_.*", "its blocks norm what attention and MLP return, our networks what they read"),
+    (r"eva02_.*|vit_pe_.*|vit_.*dinov3.*|vit_.*rope.*", "it has rotary positions, which our networks do not compute"),
+    (r"naflexvit.*", "it takes images of any shape, ours squares of one size"),
+    (r"vit_.*relpos.*|beit_.*|beitv2_.*", "its attention adds biases of relative positions, which our networks do not "
+                                          "compute"),
+    (r"vit_.*_r\d+_s.*", "its patches come from a convolutional network, which ours does not have"),
 )
 
 
