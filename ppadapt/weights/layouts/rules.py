@@ -72,8 +72,8 @@ class Layout:
             (`pos_embed.RESIZES`).
         signs: (pattern of a name anywhere in the file, facts) that it tells.
         asked: facts that differ between its files and no tensor shows: option -> the choices, in words.
-        doubts: (whether the names may be of another network, why). Such a file is refused without its library's settings
-            or the user's word which published model it is.
+        doubts: (whether the names may be of another network, why). Such a file is refused without its library's
+            settings or the user's word which published model it is.
         remarks: (pattern of a name in the file, what its user should know).
         plain: whether it is a plain ViT, of our networks; else the names become those of a network of PaddleClas, which
             knows itself what it lacks.

@@ -95,14 +95,15 @@ def _has(*patterns: str, without: tuple[str, ...] = ()) -> Callable[[Collection[
 
 # No tensor tells these from networks that are not computed here.
 _DOUBTS = (
-    (_has(r"blocks\.\d+\.gamma_1"), "these are the names of DeiT III's own code and of timm's vit_*_rope_ape_*, whose "
-     "rotary positions are not computed here"),
-    (_has(r"norm_pre\.weight", r"attn_pool\.latent"), "these are the names of Perception Encoder (timm's vit_pe_core_*), "
-     "whose rotary positions are not computed here"),
-    (_has(r"attn_pool\.latent", "reg_token", r"blocks\.\d+\.ls1\.gamma"), "these are the names of timm's test_vit3, whose "
-     "pooling reads registers too, which is not computed here"),
-    (_has(r"fc_norm\.weight", without=("cls_token", "reg_token", r"blocks\.\d+\.(?:attn\.qkv\.bias|ls1\.gamma)")), "these "
-     "are the names of timm's vit_base_patch16_rpn_224, whose blocks norm what attention and MLP return"))
+    (_has(r"blocks\.\d+\.gamma_1"),
+     "these are the names of DeiT III's own code and of timm's vit_*_rope_ape_*, whose rotary positions are not "
+     "computed here"),
+    (_has(r"norm_pre\.weight", r"attn_pool\.latent"),
+     "these are the names of Perception Encoder (timm's vit_pe_core_*), whose rotary positions are not computed here"),
+    (_has(r"attn_pool\.latent", "reg_token", r"blocks\.\d+\.ls1\.gamma"),
+     "these are the names of timm's test_vit3, whose pooling reads registers too, which is not computed here"),
+    (_has(r"fc_norm\.weight", without=("cls_token", "reg_token", r"blocks\.\d+\.(?:attn\.qkv\.bias|ls1\.gamma)")),
+     "these are the names of timm's vit_base_patch16_rpn_224, whose blocks norm what attention and MLP return"))
 # Widths of networks whose blocks norm what attention and MLP return: their names are those of a plain one.
 POST_NORM = {1792: "EVA-02 enormous has this width, and its blocks norm what attention and MLP return"}
 TIMM = Layout("timm", dropped=DROPPED, preprocess=IMAGENET, doubts=_DOUBTS, **_shared)
