@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Mapping, Optional
 
 from ..config import Config, Sampler
-from ..data import Loader, labels
+from ..data import Loader, labels, sample
 from ..data.overlap import warn_of_overlap
 from ..engine import processes
 from ..engine.amp import Precision
@@ -30,6 +30,7 @@ from .complaints import check_names
 from .data import dataset, loader
 from .device import precision_of, set_device
 from .model import TunedModel, tuned_model
+from .observer import Watching, settings_of
 from .preprocessing import check_sides
 from .resume import check_same, checkpoint_of, identity_of, shared_facts
 from .task import losses, metrics, task_of
@@ -47,8 +48,23 @@ def job(config: Config, name: str = "run") -> tuple[Job, TunedModel]:
         folder = _fresh_folder(place / name)
         setup(folder / "train.log")
     folder = Path(together.gather(str(folder) if together.first else "")[0])
-    curves = Curves(folder / "vdl" if g.use_visualdl and together.first else None)
-    return Job(folder=folder, curves=curves, **parts), built
+    shown = {"curves": Curves(None)}
+    if g.use_visualdl and together.first:
+        shown = _shown(config, built, parts, folder / "vdl")
+    return Job(folder=folder, **shown, **parts), built
+
+
+def _shown(config: Config, built: TunedModel, parts: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Curves, and who looks for them into the network and its answers; the first pictures are drawn."""
+    train, test, together = parts["train_loader"], parts["eval_loader"], parts["processes"]
+    batch_size = together.count * train.batch_size * config.Global.update_freq
+    curves = Curves(folder, settings_of(config, built.adaptation, batch_size))
+    images = sample.first_images(getattr(train, "loader", train), 32)  # of cached features: what they were made of
+    if len(images):
+        curves.picture("input/train", 0, sample.grid(sample.pixels(images, train.dataset.transform)))
+    watching = Watching(built.adaptation, built.task, (test or train).dataset, parts["precision"],
+                        whole=test is not None and together.count == 1)
+    return {"curves": curves, "observer": watching}
 
 
 def check(config: Config) -> None:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Iterable, Sequence
+from typing import Any, Callable, Iterable, Optional, Sequence
 
 import paddle
 
@@ -18,7 +18,7 @@ class EvaluationError(UserError):
 
 @paddle.no_grad()
 def evaluate(network: Callable, batches: Iterable, losses: list, metrics: list, amp: Callable,
-             processes: Processes = ALONE) -> dict[str, float]:
+             processes: Processes = ALONE, watch: Optional[Callable] = None) -> dict[str, float]:
     """Mean loss and metrics of a network in eval mode.
 
     Args:
@@ -26,6 +26,7 @@ def evaluate(network: Callable, batches: Iterable, losses: list, metrics: list, 
         losses, metrics: what to compute of logits and targets; the metrics keep what they saw for `details`.
         amp: makes the context that mixed precision needs.
         processes: those that have a share of the images each; the result is that of all.
+        watch: called with images, logits and targets of each batch.
 
     Returns:
         {"loss": ..., what the metrics compute ..., "images": ...}
@@ -43,6 +44,8 @@ def evaluate(network: Callable, batches: Iterable, losses: list, metrics: list, 
         total.add(images.shape[0], sum(loss(logits, targets) for loss in losses))
         for metric in metrics:
             metric.update(logits, targets)
+        if watch:
+            watch(images, logits, targets)
     processes.merge(total, metrics)
     broken = sum(processes.gather(int(broken)))
     if not total.images:

@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..log import LOGGER, say
 from . import checkpoint, memory, progress
 from .amp import Precision
-from .curves import Curves
+from .curves import Curves, Observer
 from .epoch_log import EpochLog
 from .evaluate import details, evaluate, notes
 from .optim import EMA, scale_gradients
@@ -56,6 +56,7 @@ class Job:
     classes: Sequence[str] = ()
     ema: Optional[EMA] = None
     curves: Curves = field(default_factory=lambda: Curves(None))
+    observer: Observer = field(default_factory=Observer)
     epochs: int = 1
     seed: int = 0
     update_freq: int = 1
@@ -146,6 +147,9 @@ def _one_epoch(job: Job, now: Progress, saver: Saver, stopping: Stopping, noted:
     _check_trained(job.adaptation, epoch)
     if job.eval_loader and (last or job.eval_interval and epoch % job.eval_interval == 0):
         row.update(_evaluate(job, now, stopping, noted))
+    job.adaptation.eval()
+    with job.ema or nullcontext():
+        job.curves.draw(epoch, job.observer.layers())
     now.history.append(row)
     now.epoch, now.batch, now.total = epoch + 1, 0, MeanLoss()
     last = last or _stale(job, now)
@@ -158,12 +162,13 @@ def _one_epoch(job: Job, now: Progress, saver: Saver, stopping: Stopping, noted:
 def _evaluate(job: Job, now: Progress, stopping: Stopping, noted: Mapping[str, str]) -> dict[str, float]:
     """The numbers of the network as it is, or of its moving average; the best so far is kept."""
     job.adaptation.eval()
+    job.observer.begin()
     with job.ema or nullcontext():
         result = evaluate(job.adaptation, stopping.watch(job.eval_loader), job.eval_losses, job.eval_metrics,
-                          job.precision.context, job.processes)
+                          job.precision.context, job.processes, job.observer.batch)
         LOGGER.info("[Eval][Epoch %d][Avg]%s", now.epoch, say(result, noted))
         _say_missing(job.eval_loader.dataset, result["images"])
-        job.curves.add(now.epoch, **{f"eval_{n}": v for n, v in result.items() if n != "images"})
+        job.curves.evaluated(now.epoch, result)
         if job.task.score(result) > now.best["score"]:
             main = job.task.main
             now.best = {"epoch": now.epoch, "score": job.task.score(result), main: result.get(main)}

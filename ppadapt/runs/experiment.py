@@ -65,7 +65,9 @@ def train(config: Config, source: Optional[Path] = None) -> dict:
     try:
         results = run_training(job)
         if config.Global.use_visualdl and job.processes.first:
-            for path in pictures.of_classes(results, job.classes, job.folder):
+            drawn = pictures.of_classes(results, job.classes, job.folder)
+            drawn += pictures.of_mistakes(job.observer.mistakes, job.task, job.classes, job.folder)
+            for path in drawn:
                 job.curves.picture(f"eval/{path.stem}", results["history"][-1]["epoch"],
                                    np.asarray(Image.open(path).convert("RGB")))
     except KeyboardInterrupt as stop:

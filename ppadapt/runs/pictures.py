@@ -7,6 +7,7 @@ from typing import Callable, Sequence
 import numpy as np
 
 from .. import files, tasks
+from ..build.observer import Mistake
 from ..tasks import Task
 
 DPI = 200
@@ -48,6 +49,16 @@ def of_classes(results: dict, classes: Sequence[str], folder: Path) -> list[Path
         drawn.append(folder / "per_class.png")
         per_class(results["per_class"], drawn[-1])
     return drawn
+
+
+def of_mistakes(mistakes: Sequence[Mistake], task: Task, classes: Sequence[str], folder: Path) -> list[Path]:
+    """The worst mistakes of an evaluation as `mistakes.png` in `folder`; nothing where there is none."""
+    if not mistakes:
+        return []
+    path = folder / "mistakes.png"
+    predictions([one.image for one in mistakes], [one.target for one in mistakes],
+                np.stack([one.probabilities for one in mistakes]), task, classes, path, "the worst mistakes first")
+    return [path]
 
 
 def confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
@@ -205,15 +216,18 @@ def _label(axes, points: list[tuple], spans: list[tuple], names: list[str], colo
 def predictions(images: Sequence[np.ndarray], targets: Sequence, probabilities: np.ndarray, task: Task,
                 classes: Sequence[str], path: Path, title: str) -> None:
     """Test images (uint8 [H, W, 3]) with what the network says; wrong answers are red and say what was right."""
-    plt = _pyplot()
-    columns = 8
+    plt, columns, tall = _pyplot(), 8, 1.26  # a row, in widths of a picture: the picture, and what is said above it
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(1.45 * columns, 1.75 * rows), layout="constrained")
-    figure.suptitle(title)
-    for axis in axes.flat:
-        axis.axis("off")
-    for axis, image, target, row in zip(axes.flat, images, targets, probabilities):
+    figure = plt.figure(figsize=(1.45 * columns, 1.45 * tall * rows + 0.35))
+    figure.suptitle(title, y=1 - 0.1 / figure.get_figheight(), va="top")
+    # One pair of axes for all: a pair for each takes seconds.
+    axes = figure.add_axes([0, 0, 1, 1 - 0.35 / figure.get_figheight()])
+    for i, (image, target, row) in enumerate(zip(images, targets, probabilities)):
         said, right = task.caption(row, target, classes)
-        axis.imshow(image, interpolation="nearest")
-        axis.set_title(said, fontsize=8, color="darkgreen" if right else "red")
+        left, bottom = i % columns, (rows - 1 - i // columns) * tall
+        axes.imshow(image, interpolation="nearest", extent=(left + 0.04, left + 0.96, bottom + 0.04, bottom + 0.96))
+        axes.text(left + 0.5, bottom + 0.99, said, fontsize=8, color="darkgreen" if right else "red", ha="center",
+                  va="bottom")
+    axes.set(xlim=(0, columns), ylim=(0, rows * tall))
+    axes.axis("off")
     _save(figure, path)

@@ -84,5 +84,9 @@ class MultiLabel(Task):
         right = bool((said == there).all())
         return ", ".join(names[0]) + ("" if right else f"\nis {', '.join(names[1])}"), right
 
+    def wrongness(self, probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """How far the probabilities of the classes that are wrong are from what is right, added up."""
+        return (np.abs(probabilities - targets) * ((probabilities >= self.threshold) != (targets > 0))).sum(axis=1)
+
     def post_process(self, classes: Sequence[str], topk: int) -> dict[str, dict]:
         return {"MultiLabelThreshOutput": {"threshold": self.threshold, "label_list": list(classes)}}

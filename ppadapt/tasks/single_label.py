@@ -67,5 +67,9 @@ class SingleLabel(Task):
         said = classes[best] if best == target else f"{classes[best]}, is {classes[target]}"
         return f"{said}\n{probabilities[best]:.0%}", best == target
 
+    def wrongness(self, probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """The probability of the wrong answer."""
+        return probabilities.max(axis=1) * (probabilities.argmax(axis=1) != targets)
+
     def post_process(self, classes: Sequence[str], topk: int) -> dict[str, dict]:
         return {"Topk": {"topk": min(topk, len(classes)), "label_list": list(classes)}}

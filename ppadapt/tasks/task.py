@@ -105,6 +105,12 @@ class Task:
         """What a picture says below an image: the answer, what was right, and whether the answer is."""
         raise NotImplementedError
 
+    def wrongness(self, probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """How wrong each of N answers [N, C] is, 0 where it is right: the mistakes that are shown, with their `caption`,
+        are chosen by it. Nothing is shown where a task leaves it at 0.
+        """
+        return np.zeros(len(probabilities), np.float32)
+
     def post_process(self, classes: Sequence[str], topk: int) -> dict[str, dict]:
         """How a server turns the output into an answer, in PaddleClas's form: one operator with its `label_list`."""
         return {type(self).__name__: {"label_list": list(classes)}}

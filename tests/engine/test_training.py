@@ -55,8 +55,8 @@ def test_a_run_leaves_its_files_and_its_results(tmp_path):
     folder = tmp_path / "out" / "run"
     folder, = folder.iterdir()
     assert {p.name for p in folder.iterdir()} == {"config.yaml", "train.log", "best_model.safetensors",
-                                                  "latest.safetensors", "confusion.png", "per_class.png", "ckpt",
-                                                  "results.json", "vdl"}
+                                                  "latest.safetensors", "confusion.png", "per_class.png",
+                                                  "mistakes.png", "ckpt", "results.json", "vdl"}
     record = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert record["top1"] == pytest.approx(results["top1"]) and len(record["history"]) == 2
     assert record["trained_parameters"] == 2 * (2 * 24 * 4 + 24 + 4) + 24 * 10 + 10
