@@ -72,13 +72,13 @@ class Watching(Observer):
         return [one for *_, one in sorted(self._worst, key=lambda entry: entry[:2], reverse=True)]
 
     def layers(self) -> Mapping[str, float]:
-        found = {f"scale/{name}": value for name, value in observe.scales(self.adaptation).items()}
+        found = {f"tuned-scale/{name}": value for name, value in observe.scales(self.adaptation).items()}
         if observe.branches(self.adaptation):
             images = self._sample()
             if images is not None:
                 with self.precision.context():
                     norms = observe.norms_to_mlp(self.adaptation, images)
-                found.update({f"branch-to-mlp/{name}": value for name, value in norms.items()})
+                found.update({f"tuned-vs-mlp/{name}": value for name, value in norms.items()})
         return found
 
     def _sample(self) -> Optional[paddle.Tensor]:
@@ -95,10 +95,7 @@ def settings_of(config: Config, adaptation: Adaptation, batch_size: int) -> dict
     An option of a method that may be a number or text is a number under its name, and text under another.
     """
     optimizer, schedule = config.Optimizer, config.Optimizer.get("lr") or {}
-    found = {"network": config.Arch.name, "method": " + ".join(type(m).__name__ for m in adaptation.methods),
-             "trained parameters": adaptation.counts()[0], "seed": config.Global.seed, "epochs": config.Global.epochs,
-             "batch": batch_size, "optimizer": str(optimizer.get("name")), "schedule": str(schedule.get("name")),
-             "lr": schedule.get("learning_rate"), "weight decay": optimizer.get("weight_decay")}
+    found: dict[str, Any] = {"method": " + ".join(type(method).__name__ for method in adaptation.methods)}
     for method in adaptation.methods:
         of = f"{type(method).__name__}." if len(adaptation.methods) > 1 else ""
         for name, value in method.options.items():
@@ -108,4 +105,9 @@ def settings_of(config: Config, adaptation: Adaptation, batch_size: int) -> dict
                 found[f"{of}{name}"] = value
             else:
                 found[f"{of}{name} (text)" if number else f"{of}{name}"] = str(value)
+    found.update({
+        "lr": schedule.get("learning_rate"), "batch": batch_size, "epochs": config.Global.epochs,
+        "trained parameters": adaptation.counts()[0], "weight decay": optimizer.get("weight_decay"),
+        "seed": config.Global.seed, "optimizer": str(optimizer.get("name")), "schedule": str(schedule.get("name")),
+        "network": config.Arch.name})
     return {name: value for name, value in found.items() if isinstance(value, (str, int, float))}
