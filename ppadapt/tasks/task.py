@@ -106,8 +106,8 @@ class Task:
         raise NotImplementedError
 
     def wrongness(self, probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """How wrong each of N answers [N, C] is, 0 where it is right: the mistakes that are shown, with their `caption`,
-        are chosen by it. Nothing is shown where a task leaves it at 0.
+        """How wrong each of N answers [N, C] is, 0 where it is right. By it those mistakes are chosen that are shown,
+        with their `caption`; none is where a task leaves it at 0.
         """
         return np.zeros(len(probabilities), np.float32)
 
