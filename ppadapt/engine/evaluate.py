@@ -46,7 +46,7 @@ def evaluate(network: Callable, batches: Iterable, losses: list, metrics: list, 
             metric.update(logits, targets)
         if watch:
             watch(images, logits, targets)
-    processes.merge(total, metrics)
+    processes.combine(total, metrics)
     broken = sum(processes.gather(int(broken)))
     if not total.images:
         raise EvaluationError("the evaluation set has no image that could be read")

@@ -226,7 +226,7 @@ def _train_epoch(job: Job, now: Progress, saver: Saver, stopping: Stopping) -> d
     now.step += group.finish()
     now.batch = batches
     _check_finite(unchecked, epoch)
-    processes.merge(now.total, job.train_metrics)
+    processes.combine(now.total, job.train_metrics)
     if processes.count > 1:  # running statistics, where each process has its own
         trained = set(job.adaptation.trained)
         processes.average([tensor for name, tensor in job.adaptation.tensors().items() if name not in trained])

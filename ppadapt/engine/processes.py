@@ -117,7 +117,7 @@ class Processes:
                                        f"rank {rank} {brief(theirs.get(name))}. Start all with the same command, files "
                                        "and versions")
 
-    def merge(self, total: MeanLoss, metrics: Sequence[Any]) -> None:
+    def combine(self, total: MeanLoss, metrics: Sequence[Any]) -> None:
         """Make a pass' loss and metrics those of the images of all processes, in each of them."""
         if self.count == 1:
             return
@@ -126,7 +126,7 @@ class Processes:
         total.images = sum(one["images"] for one in found)
         total.sum = paddle.to_tensor(sum(one["loss"] for one in found), dtype="float32")
         for i, metric in enumerate(metrics):
-            metric.merge([one["metrics"][i] for one in found])
+            metric.combine([one["metrics"][i] for one in found])
 
     def _together(self, exchange: Callable, *arguments: Any) -> None:
         try:

@@ -89,7 +89,7 @@ def restore(job: Job, found: checkpoint.Checkpoint) -> Progress:
                             dict(data["best"]), float(data["seconds"]), data.get("lr", job.optimizer.get_lr()))
         for i, metric in enumerate(job.train_metrics if job.processes.first else ()):
             start = f"metric/{i}/"
-            metric.merge([{name[len(start):]: array for name, array in tensors.items() if name.startswith(start)}])
+            metric.combine([{name[len(start):]: array for name, array in tensors.items() if name.startswith(start)}])
         if "loss/sum" in tensors and job.processes.first:
             progress.total.sum = paddle.to_tensor(tensors["loss/sum"])
             progress.total.images = int(tensors["loss/images"])

@@ -66,7 +66,7 @@ class Metric:
         return {name: self.kept(name) if name in self.rows else np.asarray(value)
                 for name, value in self.seen.items()}
 
-    def merge(self, states: Sequence[Mapping[str, np.ndarray]]) -> None:
+    def combine(self, states: Sequence[Mapping[str, np.ndarray]]) -> None:
         """Become what all of `states` saw, in their order; this metric's own state is one of them."""
         self.reset()
         for state in states:

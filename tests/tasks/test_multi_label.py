@@ -95,7 +95,7 @@ def test_what_two_processes_saw_is_merged(metric):
             metric.update(paddle.to_tensor(LOGITS[part]), paddle.to_tensor(TARGETS[part]))
         states.append(metric.state())
     metric.reset()
-    metric.merge(states)
+    metric.combine(states)
     assert metric.compute() == whole
 
 

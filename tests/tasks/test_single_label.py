@@ -121,5 +121,5 @@ def test_what_two_processes_saw_is_merged(metric):
         metric.reset()
         metric.update(logits[part], labels[part])
         states.append(metric.state())
-    metric.merge(states)
+    metric.combine(states)
     assert (metric.compute(), metric.details(list("abcdefg"))) == whole
