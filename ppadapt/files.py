@@ -75,8 +75,24 @@ def check_writable(folder: Path, what: str) -> None:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """JSON for people: indented, UTF-8."""
-    write_text(path, json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n")
+    """JSON for people: indented, UTF-8, what fits in a line on one, and numbers too however many."""
+    write_text(path, _indented(data, "") + "\n")
+
+
+def _indented(data: Any, before: str, width: int = 120) -> str:
+    """JSON of plain data; its further lines begin with `before`."""
+    line = json.dumps(data, ensure_ascii=False, default=str)
+    is_list, is_dict = isinstance(data, (list, tuple)), isinstance(data, dict)
+    numbers = is_list and all(isinstance(item, (int, float)) for item in data)
+    if len(before) + len(line) <= width or numbers or not (is_list or is_dict):
+        return line
+    inside = before + "  "
+    if is_list:
+        parts = [_indented(item, inside) for item in data]
+    else:  # a key as json writes it, which may be a number
+        keys = [json.dumps({key: 0})[1:-4] for key in data]
+        parts = [f"{key}: {_indented(value, inside)}" for key, value in zip(keys, data.values())]
+    return ("[{}]" if is_list else "{{{}}}").format(f"\n{inside}" + f",\n{inside}".join(parts) + f"\n{before}")
 
 
 def sha256(path: Path) -> str:

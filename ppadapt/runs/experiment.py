@@ -83,6 +83,8 @@ def train(config: Config, source: Optional[Path] = None) -> dict:
     finally:
         job.curves.close()
     best = job.folder / "best_model.safetensors"
+    if job.processes.count > 1 or config.DataLoader.Eval.sampler.shuffle:
+        results.pop("right", None)  # the images came in another order than that of the data
     results = {
         "config": config.to_dict(), "folder": str(job.folder),
         "tuning": [type(m).__name__ for m in model.adaptation.methods],
@@ -90,7 +92,7 @@ def train(config: Config, source: Optional[Path] = None) -> dict:
         "task": model.task.manifest(), "cached_features": isinstance(job.adaptation, HeadOnly),
         "file_bytes": best.stat().st_size if best.is_file() else None,
         "versions": {"ppadapt": __version__, "paddle": paddle.__version__, "python": platform.python_version()},
-        "machine": machine(), "processes": job.processes.count}
+        "machine": machine(), "load": _load(), "processes": job.processes.count}
     if job.processes.first:
         files.write_json(job.folder / "results.json", results)
     log.LOGGER.info("\n%s", table([results], model.task))
@@ -257,6 +259,11 @@ def machine() -> str:
     except (OSError, StopIteration):
         pass
     return f"{os.cpu_count()} cores of {model}"
+
+
+def _load() -> Optional[float]:
+    """How many processes wanted a core in the last five minutes; None where the system does not say."""
+    return round(os.getloadavg()[1], 1) if hasattr(os, "getloadavg") else None
 
 
 def _number(value: float | None, note: str | None = None) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Optional
 
 from ..errors import choose
 from .loss import Loss
-from .metric import Metric
+from .metric import Metric, unpacked
 from .multi_label import MultiLabel
 from .single_label import SingleLabel
 from .task import Task, TaskError
@@ -31,4 +31,5 @@ def from_manifest(manifest: Optional[Mapping[str, Any]]) -> Task:
     return TASKS[kind](**options)
 
 
-__all__ = ["TASKS", "Loss", "Metric", "MultiLabel", "SingleLabel", "Task", "TaskError", "from_manifest"]
+__all__ = ["TASKS", "Loss", "Metric", "MultiLabel", "SingleLabel", "Task", "TaskError", "from_manifest",
+           "unpacked"]

@@ -1,6 +1,7 @@
 """What a metric is: an object that sees every batch of a pass and then says numbers."""
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -40,7 +41,11 @@ class Metric:
         raise NotImplementedError
 
     def details(self, classes: Sequence[str]) -> dict[str, Any]:
-        """More than numbers, plain data for results.json: `per_class` (rows that name their `class`), `confusion`."""
+        """More than numbers, plain data for results.json: `per_class` (rows that name their `class`), `confusion`.
+
+        `right` (`packed`) says of each image whether it counts: a metric that is the mean of it can be compared with
+        another run's image by image.
+        """
         return {}
 
     def notes(self, class_num: int) -> dict[str, str]:
@@ -72,6 +77,17 @@ class Metric:
         for state in states:
             for name, value in state.items():
                 (self.keep if name in self.rows else self.add)(**{name: value})
+
+
+def packed(flags: np.ndarray) -> dict[str, Any]:
+    """Flags [N] as plain data that is small: their number, and base64 of eight a byte."""
+    return {"images": len(flags), "bits": base64.b64encode(np.packbits(flags.astype(bool)).tobytes()).decode()}
+
+
+def unpacked(given: Mapping[str, Any]) -> np.ndarray:
+    """The flags [N] that `packed` was given."""
+    bits = np.frombuffer(base64.b64decode(given["bits"]), np.uint8)
+    return np.unpackbits(bits, count=given["images"]).astype(bool)
 
 
 def dominant(targets: Any) -> Any:

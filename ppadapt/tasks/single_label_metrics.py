@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Optional
 import numpy as np
 import paddle
 
-from .metric import Metric, dominant
+from .metric import Metric, dominant, packed
 
 
 class TopkAcc(Metric):
@@ -54,15 +54,16 @@ class ConfusionMatrix(Metric):
         return {}
 
     def details(self, classes: Sequence[str]) -> dict[str, Any]:
-        """`confusion`: rows are the right classes, columns the answers, in the order of `classes`.
+        """`confusion`: rows are the right classes, columns the answers, in the order of `classes`; `right`: each image.
 
         A share without a denominator (no image of a class, no answer) is None and left out of the means.
         """
         count = len(classes)
-        pairs = self.kept("labels").astype(np.int64) * count + self.kept("answers").astype(np.int64)
+        labels, answers = (self.kept(name).astype(np.int64) for name in ("labels", "answers"))
+        pairs = labels * count + answers
         matrix = np.bincount(pairs, minlength=count * count).reshape(count, count)
         return {"per_class": per_class(np.diag(matrix), matrix.sum(0), matrix.sum(1), classes),
-                "confusion": matrix.tolist()}
+                "confusion": matrix.tolist(), "right": packed(answers == labels)}
 
 
 def per_class(right: np.ndarray, answered: np.ndarray, images: np.ndarray, classes: Sequence[str]) -> list[dict]:
