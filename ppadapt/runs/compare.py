@@ -1,6 +1,7 @@
 """Several tuning methods on the same data: one table, and the runs behind it."""
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Sequence
 
@@ -13,7 +14,7 @@ from .comparison import summarise, write
 from .plans import Row, find_config, held_out, in_short, variants
 from .record import Identity, Record
 
-DETAILS = ("per_class", "confusion")  # of a run's results: they stay in its own folder
+DETAILS = ("per_class", "confusion", "history")  # of a run's results: they stay in its own folder
 
 
 def compare(config: Path, methods: Sequence[str], seeds: Sequence[int], folder: Path, overrides: Sequence[str] = (),
@@ -36,67 +37,92 @@ def compare(config: Path, methods: Sequence[str], seeds: Sequence[int], folder: 
         UserError: as `experiment.train`; whatever does not fit is said before anything is trained.
     """
     rows = [Row(method, find_config(config, method), swept) for method in methods for swept in variants(sweep)]
-    candidates = variants(choices)
-    to_try = candidates if len(candidates) > 1 else []  # of one there is no choice
     results = results or folder
     files.check_writable(results, "--results")
-    runs = _Runs(folder, results / "runs.json")
-
-    def on_all(row: Row, candidate: dict[str, Any], seed: int) -> Config:
-        return row.config(overrides, candidate, seed)
-
-    def on_a_part(row: Row, candidate: dict[str, Any]) -> Config:
-        return held_out(row.config(overrides, candidate, seeds[0]), holdout)
-
+    comparison = Comparison(rows, seeds, folder, Record(results / "runs.json"), overrides, choices, holdout)
     with weights.reading_once():
+        comparison.check()
         for row in rows:
-            for candidate in candidates:
-                runs.check(row, on_all(row, candidate, seeds[0]))
-            for candidate in to_try:
-                runs.check(row, on_a_part(row, candidate))
-        runs.total = len(rows) * (len(to_try) + len(seeds))
-        table_rows = []
-        for row in rows:
-            tried = [runs.get(row, on_a_part(row, candidate), ", ".join([*in_short(candidate), "held-out data"]))
-                     for candidate in to_try]
-            chosen = candidates[_best(tried, runs.task)] if tried else candidates[0]
-            done = [runs.get(row, on_all(row, chosen, seed), f"seed {seed}") for seed in seeds]
-            table_rows.append({**summarise(row.label, done), "chosen": chosen,
-                               "candidates": _reached(to_try, tried, runs.task)})
+            for runs in (comparison.tries, comparison.runs):  # what the second are is chosen by the first
+                for run in runs(row):
+                    comparison.get(run)
+    table_rows = comparison.table_rows()
     write(results, table_rows)
     return table_rows
 
 
-def _best(tried: Sequence[dict], task: Task) -> int:
-    """The index of the run with the best score; of equal ones the one with the smallest loss, then the first."""
-    return max(range(len(tried)), key=lambda i: (task.score(tried[i]), -tried[i]["loss"]))
+@dataclass
+class Run:
+    """One training of a comparison: its row, what it is in words, and its config."""
+
+    row: Row
+    what: str
+    plan: Config
 
 
-def _reached(candidates: Sequence[dict], tried: Sequence[dict], task: Task) -> list[dict]:
-    """What each candidate reached on held-out data."""
-    return [{"values": candidate, task.main: run[task.main], "loss": run["loss"]}
-            for candidate, run in zip(candidates, tried)]
+class Comparison:
+    """The runs that the rows of a table need; what is done is in the record.
 
+    Args: as `compare`; `identity` is what runs are compared by.
+    """
 
-class _Runs:
-    """Trains what is not done, and remembers it."""
-
-    def __init__(self, folder: Path, record: Path):
-        self.folder, self.record, self.identity = folder, Record(record), Identity()
-        self.total = self.count = 0
+    def __init__(self, rows: Sequence[Row], seeds: Sequence[int], folder: Path, record: Record,
+                 overrides: Sequence[str] = (), choices: Sequence[str] = (), holdout: float = 0.1,
+                 identity: Optional[Identity] = None):
+        self.rows, self.seeds, self.folder, self.record = rows, seeds, folder, record
+        self.overrides, self.candidates, self.holdout = overrides, variants(choices), holdout
+        self.identity = identity or Identity()
         self.task: Optional[Task] = None
+        self.count, self.total = 0, sum(len(self.tries(row)) + len(self.runs(row)) for row in rows)
 
-    def check(self, row: Row, plan: Config) -> None:
-        """Raise a user's mistake with the row it is in."""
+    # What there is to run
+
+    def tries(self, row: Row) -> list[Run]:
+        """The candidates of a row on held-out data; of one there is no choice."""
+        return [Run(row, ", ".join([*in_short(candidate), "held-out data"]),
+                    held_out(row.config(self.overrides, candidate, self.seeds[0]), self.holdout))
+                for candidate in self.candidates if len(self.candidates) > 1]
+
+    def runs(self, row: Row) -> list[Run]:
+        """A run on all training data for each seed, with what was chosen; before that, with the first candidate."""
+        chosen = self.chosen(row) or self.candidates[0]
+        seeds = self.seeds if row.seeds is None else self.seeds[:row.seeds]
+        return [Run(row, f"seed {seed}", row.config(self.overrides, chosen, seed)) for seed in seeds]
+
+    def chosen(self, row: Row) -> Optional[dict[str, Any]]:
+        """The candidate that did best on held-out data, of equal ones that with the smallest loss; None before that."""
+        if len(self.candidates) == 1:
+            return self.candidates[0]
+        tried = [self.found(run) for run in self.tries(row)]
+        if None in tried:
+            return None
+        task = build.task_of(self.tries(row)[0].plan)
+        return self.candidates[max(range(len(tried)), key=lambda i: (task.score(tried[i]), -tried[i]["loss"]))]
+
+    def found(self, run: Run) -> Optional[dict]:
+        """The results of a run that is done."""
+        return self.record.find(self.identity(run.plan))
+
+    # Running
+
+    def check(self) -> None:
+        """Raise a user's mistake with the row it is in, before anything is trained."""
+        for row in self.rows:
+            for run in [*self.tries(row), *(Run(row, "", row.config(self.overrides, candidate, self.seeds[0]))
+                                            for candidate in self.candidates)]:
+                self._check(run)
+
+    def _check(self, run: Run) -> None:
+        plan = run.plan
         try:
             if not plan.Global.eval_during_train:
                 raise ConfigError("a comparison needs Global.eval_during_train: True")
             self._check_task(plan)
-            if not self.record.find(self.identity(plan)):
+            if not self.found(run):
                 plan.Global.output_dir = str(self.folder)
                 build.check(plan)
         except UserError as error:
-            raise type(error)(f"{row.label}: {error}") from None
+            raise type(error)(f"{run.row.label}: {error}") from None
 
     def _check_task(self, plan: Config) -> None:
         """All rows answer the same question, and their evaluations measure what they are compared by."""
@@ -110,27 +136,42 @@ class _Runs:
             raise ConfigError(f"a comparison needs {task.headline[task.main]}: add it to Metric.Eval, such as "
                               f"{task.default_metrics}")
 
-    def get(self, row: Row, plan: Config, what: str) -> dict:
+    def get(self, run: Run) -> dict:
         """The results of a run, from the record or from training."""
         self.count += 1
         log.setup()
-        identity = self.identity(plan)
-        run = self.record.find(identity)
-        main = self.task.main
-        log.LOGGER.info("run %d of %d: %s, %s%s", self.count, self.total, row.label, what,
-                        "" if run is None else f": done before, {self.task.headline[main]} {run[main]}")
-        if run is None:
+        plan, identity = run.plan, self.identity(run.plan)
+        done, task = self.record.find(identity), build.task_of(plan)
+        log.LOGGER.info("run %d of %d: %s, %s%s", self.count, self.total, run.row.label, run.what,
+                        "" if done is None else f": done before, {task.headline[task.main]} {done[task.main]}")
+        if done is None:
             plan.Global.output_dir = str(self.folder)
-            cut_off = build.cut_off(plan, self.folder / experiment.run_name(row.path))
+            cut_off = build.cut_off(plan, self.folder / experiment.run_name(run.row.path))
             if cut_off:
                 log.LOGGER.info("it was cut off: goes on from %s", cut_off)
                 plan.Global.checkpoints = str(cut_off)
-            results = experiment.train(plan, row.path)
+            results = experiment.train(plan, run.row.path)
             place = Path(results["folder"]).relative_to(self.folder).as_posix()
             kept = {key: value for key, value in results.items() if key not in DETAILS}
-            run = {"row": row.label, "seed": plan.Global.seed, **kept, "folder": place, **identity}
-            self.record.add(run)
-        return run
+            done = {"row": run.row.label, "seed": plan.Global.seed, **kept, "folder": place, **identity}
+            self.record.add(done)
+        return done
+
+    # What came of it
+
+    def table_rows(self) -> list[dict]:
+        """A row of means for each row that has a run which is done, with what its candidates reached."""
+        rows = []
+        for row in self.rows:
+            tried = [(candidate, self.found(run)) for candidate, run in zip(self.candidates, self.tries(row))]
+            chosen = self.chosen(row)
+            done = [self.found(run) for run in self.runs(row)] if chosen is not None else []
+            done = [run for run in done if run]
+            if done:
+                main = build.task_of(self.runs(row)[0].plan).main
+                reached = [{"values": candidate, main: run[main], "loss": run["loss"]} for candidate, run in tried]
+                rows.append({**summarise(row.label, done), "chosen": chosen, "candidates": reached})
+        return rows
 
 
 def _options(task: Task) -> str:

@@ -5,11 +5,15 @@ import csv
 import io
 import statistics
 from pathlib import Path
+from typing import Optional
+
+import numpy as np
 
 from .. import files, tasks
 from ..tasks import Task
-from . import experiment
+from . import experiment, significance
 from .plans import in_short
+from .significance import Difference
 
 
 def summarise(method: str, runs: list[dict]) -> dict:
@@ -32,25 +36,79 @@ def task_of(row: dict) -> Task:
     return tasks.from_manifest(row["runs"][0].get("task"))
 
 
-def cells(row: dict) -> list[str]:
-    """A row of the table as text."""
-    spread = f" ± {row['std']:.2f}" if row["std"] is not None else ""
-    return [row["method"], f"{row[task_of(row).main]:.2f}{spread}", str(row["seeds"]), f"{row['trained_parameters']:,}",
-            f"{row['share']:.2%}", experiment.size(row["file_bytes"]),
-            f"{row['images_per_second']:.0f}" + "*" * row["cached_features"], f"{row['seconds']:.0f} s",
-            experiment.memory(row["peak_memory_mb"])]
+def reference(rows: list[dict]) -> dict:
+    """The row that others are measured against: AdaptFormer's, or else the first."""
+    return next((row for row in rows if row["method"] == "adaptformer"), rows[0])
+
+
+def differences(rows: list[dict]) -> list[Optional[Difference]]:
+    """Of each row to the reference; None for that itself, and where a single seed without images says nothing."""
+    main, other = task_of(rows[0]).main, reference(rows)
+    return [None if row is other else significance.between(row["runs"], other["runs"], main) for row in rows]
+
+
+def groups(rows: list[dict]) -> list[str]:
+    """A letter or more for each row; rows with one in common cannot be told apart."""
+    task = task_of(rows[0])
+    best = sorted(range(len(rows)), key=lambda i: task.score(rows[i]), reverse=True)
+    differ = np.zeros((len(rows), len(rows)), bool)
+    for a, i in enumerate(best):
+        for b, j in enumerate(best[:a]):
+            found = significance.between(rows[i]["runs"], rows[j]["runs"], task.main)
+            differ[a, b] = differ[b, a] = found is not None and found.real
+    letters = dict(zip(best, significance.groups(differ)))
+    return [letters[i] for i in range(len(rows))]
+
+
+def columns(rows: list[dict]) -> dict[str, list[str]]:
+    """The table as text: heading -> a cell for each row."""
+    task = task_of(rows[0])
+    spread = [f" ± {row['std']:.2f}" if row["std"] is not None else "" for row in rows]
+    table = {"method": [row["method"] for row in rows],
+             task.headline[task.main]: [f"{row[task.main]:.2f}{std}" for row, std in zip(rows, spread)]}
+    if len(rows) > 1:
+        table[to_reference(rows)] = [str(found or "") for found in differences(rows)]
+        table["group"] = groups(rows)
+    table.update({
+        "seeds": [str(row["seeds"]) for row in rows],
+        "trained parameters": [f"{row['trained_parameters']:,}" for row in rows],
+        "of the network": [f"{row['share']:.2%}" for row in rows],
+        "tuned file": [experiment.size(row["file_bytes"]) for row in rows],
+        "images/s": [f"{row['images_per_second']:.0f}" + "*" * row["cached_features"] for row in rows],
+        "time": [f"{row['seconds']:.0f} s" for row in rows],
+        "memory": [experiment.memory(row["peak_memory_mb"]) for row in rows]})
+    if any(row.get("candidates") for row in rows):
+        table["chosen"] = [", ".join(in_short(row["chosen"])) for row in rows]
+    return table
+
+
+def to_reference(rows: list[dict]) -> str:
+    """The heading of the differences."""
+    return f"to {reference(rows)['method']}"
+
+
+def how_told_apart(rows: list[dict]) -> str:
+    """What the differences and groups of a table mean, in a line; "" of a single row."""
+    if len(rows) == 1:
+        return ""
+    known = [found for found in differences(rows) if found]
+    if not known:
+        return "one seed each, and no image by image: nothing here tells the methods apart"
+    over = {(found.images is not None, found.seeds > 1) for found in known}
+    pairs = ("by seed, a t-test over the seeds" if (False, True) in over else
+             "image by image, a bootstrap over the test images" if over == {(True, False)} else
+             "by seed and image, a bootstrap over the test images and the seeds' own spread")
+    return (f"{to_reference(rows)}: the difference and its 95% interval (paired {pairs}); rows with a letter of the "
+            "group in common cannot be told apart" + (", whatever another seed would say" * ((True, False) in over)))
 
 
 def table(rows: list[dict]) -> str:
     """The comparison in Markdown, with what was chosen on held-out data where there was a choice."""
-    task = task_of(rows[0])
-    head = ("method", task.headline[task.main], "seeds", "trained parameters", "of the network", "tuned file",
-            "images/s", "time", "memory")
-    lines = [cells(row) for row in rows]
-    if any(row.get("candidates") for row in rows):
-        head, lines = (*head, "chosen"), [[*line, ", ".join(in_short(r["chosen"]))] for line, r in zip(lines, rows)]
-    note = "\n\n\\* the head alone, on cached features" if any(row["cached_features"] for row in rows) else ""
-    return experiment.markdown(head, lines) + note
+    cells = columns(rows)
+    notes = [how_told_apart(rows)]
+    if any(row["cached_features"] for row in rows):
+        notes.append("\\* the head alone, on cached features")
+    return "\n\n".join([experiment.markdown(list(cells), list(zip(*cells.values()))), *filter(None, notes)])
 
 
 def choices_table(rows: list[dict]) -> str:
@@ -76,7 +134,8 @@ def _csv(rows: list[dict]) -> str:
     out = io.StringIO()
     keys = [key for key in rows[0] if key not in ("runs", "candidates")]
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(keys)
-    for row in rows:
-        writer.writerow("; ".join(in_short(row[k])) if k == "chosen" else row[k] for k in keys)
+    writer.writerow([*keys, "difference", "low", "high", "group"])
+    for row, found, group in zip(rows, differences(rows), groups(rows)):
+        told = [found.mean, found.low, found.high] if found else ["", "", ""]
+        writer.writerow(["; ".join(in_short(row[k])) if k == "chosen" else row[k] for k in keys] + [*told, group])
     return out.getvalue()

@@ -154,6 +154,25 @@ def by_method(rows: list[dict], path: Path) -> None:
     _save(figure, path)
 
 
+def growing(curves: dict[str, list[tuple]], across: str, up: str, path: Path) -> None:
+    """A line for each name through its points (x, mean, standard deviation or None), x on a log axis."""
+    plt = _pyplot()
+    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    for (name, points), marker in zip(curves.items(), "osD^v<>pPX"):
+        x, mean, std = zip(*sorted(points))
+        axes.errorbar(x, mean, yerr=[value or 0 for value in std], marker=marker, markersize=5, capsize=2.5,
+                      linewidth=1.2, elinewidth=0.9, label=name)
+    axes.set_xscale("log")
+    axes.set_xticks(sorted({x for points in curves.values() for x, _, _ in points}))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_minor_locator(plt.NullLocator())
+    axes.set_xlabel(across)
+    axes.set_ylabel(up)
+    axes.grid(alpha=0.2, linewidth=0.6)
+    axes.legend(frameon=False)
+    _save(figure, path)
+
+
 def _look(row: dict) -> tuple[str, str, bool]:
     """Colour, marker, and whether it is one of the two that every method is measured against."""
     tuning = row["runs"][0]["tuning"]

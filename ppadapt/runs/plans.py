@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Optional, Sequence
 
 from .. import config as configs
 from ..config import Config
@@ -45,11 +45,17 @@ def _beginnings(config: Path) -> list[str]:
 
 @dataclass
 class Row:
-    """One row of the table: a method with one value of what is swept."""
+    """One row of the table: a method with one value of what is swept.
+
+    `changes` are overrides of its own, "A.b=c", which its label does not tell of; `seeds` is of how many of the
+    comparison's seeds it is trained with, all of them when absent.
+    """
 
     method: str
     path: Path
-    swept: dict[str, Any]
+    swept: dict[str, Any] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()
+    seeds: Optional[int] = None
 
     @property
     def label(self) -> str:
@@ -59,8 +65,8 @@ class Row:
     def config(self, overrides: Sequence[str], chosen: dict[str, Any], seed: int) -> Config:
         """The resolved config of a run on all training data."""
         values = {**self.swept, **chosen, "Global.seed": seed}
-        return configs.load(self.path, [*overrides, *(f"{key}={json.dumps(value, ensure_ascii=False)}"
-                                                      for key, value in values.items())])
+        return configs.load(self.path, [*overrides, *self.changes, *(
+            f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items())])
 
 
 def in_short(values: dict[str, Any]) -> list[str]:

@@ -7,9 +7,10 @@ resumed on another, and a data set that changed under its name is not mistaken f
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Sequence
 
 from .. import build, files
 from .. import config as configs
@@ -28,9 +29,13 @@ class Identity:
     """What runs are compared by: `Identity()(config)` is {"config": ..., "data": ...}, plain data.
 
     Digests of data and weights are taken once.
+
+    Args:
+        data: False leaves "data" out, where the images are not at hand.
     """
 
-    def __init__(self):
+    def __init__(self, data: bool = True):
+        self.data = data
         self._digests: dict[str, str] = {}
 
     def __call__(self, config: Config) -> dict:
@@ -38,15 +43,16 @@ class Identity:
         tree = config.to_dict()
         for section, key in (("Arch", "pretrained"), ("Global", "pretrained_model")):
             tree[section][key] = self._weights(tree[section][key], config.Arch.name)
-        data = {side: self._data(config, side) for side in ("Train", "Eval")}
-        return {"config": essential(tree), "data": data}
+        if not self.data:
+            return {"config": essential(tree)}
+        return {"config": essential(tree), "data": {side: self._data(config, side) for side in ("Train", "Eval")}}
 
     def _weights(self, given: Any, arch: str) -> Any:
         if given is True:
             given = shipped(arch) or given
-        if isinstance(given, bool) or given is None or not Path(given).is_file():
+        if isinstance(given, bool) or given is None or not Path(given).exists():
             return given  # a missing file is reported where it is used
-        return self._once(f"weights {Path(given).resolve()}", lambda: "sha256:" + files.sha256(Path(given)))
+        return self._once(f"weights {Path(given).resolve()}", lambda: "sha256:" + _content(Path(given)))
 
     def _data(self, config: Config, side: str) -> str:
         split = copy.deepcopy(getattr(config.DataLoader, side))
@@ -59,6 +65,15 @@ class Identity:
         if key not in self._digests:
             self._digests[key] = make()
         return self._digests[key]
+
+
+def _content(path: Path) -> str:
+    """The digest of a file, or of the names and content of a folder's files, however deep."""
+    if path.is_file():
+        return files.sha256(path)
+    inside = sorted(file for file in path.rglob("*") if file.is_file())
+    told = "".join(f"{file.relative_to(path).as_posix()} {files.sha256(file)}\n" for file in inside)
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def essential(tree: dict) -> dict:
@@ -98,11 +113,25 @@ class Record:
         return self.runs
 
     def find(self, identity: dict) -> Optional[dict]:
-        """The run of this identity, if it is done."""
+        """The run of this identity, if it is done; one without "data" is that of any data."""
         for run, (config, data) in zip(self.runs, self._known):
-            if config == identity["config"] and data == identity["data"]:
+            if config == identity["config"] and identity.get("data", data) == data:
                 return run
         return None
+
+    def stale(self, identity: dict) -> list[dict]:
+        """Runs of the same config but for the content of the weights, or of other data: they are not this run."""
+        asked = without_weights(identity["config"])
+        return [run for run, (config, data) in zip(self.runs, self._known)
+                if config is not None and without_weights(config) == asked
+                and (config != identity["config"] or identity.get("data", data) != data)]
+
+    def remove(self, runs: Sequence[dict]) -> None:
+        """Forget these."""
+        with files.locked(self.path):
+            self.read()
+            files.write_json(self.path, [run for run in self.runs if run not in runs])
+            self.read()
 
     def add(self, run: dict) -> None:
         """Write one more; what another process has added meanwhile stays."""
@@ -110,6 +139,12 @@ class Record:
             self.read()
             files.write_json(self.path, [*self.runs, run])
             self.read()
+
+
+def without_weights(config: dict) -> dict:
+    """What is left of an essential config where weights of another content are to be seen as the same."""
+    return {**config, "Arch": {**config["Arch"], "pretrained": None},
+            "Global": {**config["Global"], "pretrained_model": None}}
 
 
 def _reread(run: dict) -> Optional[dict]:

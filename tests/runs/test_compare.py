@@ -209,9 +209,9 @@ def test_swept_values_are_yaml():
 def test_means_and_deviations_of_a_method():
     run = {"trained_parameters": 10, "parameters": 100, "file_bytes": 5, "images_per_second": 1.0, "seconds": 2.0,
            "peak_memory_mb": 3.0}
-    row = comparison.summarise("m", [{**run, "top1": t} for t in (50.0, 52.0, 54.0)])
+    row = comparison.summarise("m", [{**run, "top1": t, "seed": s} for s, t in enumerate((50.0, 52.0, 54.0))])
     assert (row["top1"], row["std"], row["share"]) == (52.0, 2.0, 0.1)
-    assert comparison.cells(row)[1] == "52.00 ± 2.00"
+    assert comparison.columns([row])["top-1"] == ["52.00 ± 2.00"]
 
 
 def test_a_method_without_a_config_is_named():

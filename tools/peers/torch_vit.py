@@ -88,4 +88,5 @@ def main():
                       "images_per_second": side["batch"] / result["seconds"]}))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""Accuracy against the number of training images: the same number of steps for all, so that only the images differ."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Sequence
+
+from ppadapt.runs import experiment, pictures, significance
+
+from .part import View
+from .place import Place
+from .trainings import Line, Trainings, machines
+
+AMONG = ", "
+
+
+def lines(beginning: str, names: Sequence[str], sizes: Sequence[int], steps: int, batch: int) -> tuple[Line, ...]:
+    """A line for each method and number of images, of about `steps` steps: few images are passed more often."""
+    made = []
+    for images in sizes:
+        a_batch = min(batch, images)
+        epochs = round(steps / (images // a_batch))
+        changes = (f"DataLoader.Train.dataset.limit={images}", f"DataLoader.Train.sampler.batch_size={a_batch}",
+                   f"Global.epochs={epochs}", f"Optimizer.lr.warmup_epoch={epochs / 10:g}", "Global.save_interval=0")
+        made += [Line(f"{name}{AMONG}{images:,} images", f"{beginning}_{name}", changes) for name in names]
+    return tuple(made)
+
+
+@dataclass(frozen=True)
+class Growing(Trainings):
+    """Trainings whose lines are of `lines`: a column for each method, a row for each number of images."""
+
+    drawn: bool = False
+    among: str = "adaptformer"
+
+    def views(self, place: Place, name: str) -> dict[str, View]:
+        made = super().views(place, name)
+        del made[f"{name}.says"]
+        return made
+
+    def draw(self, place: Place, name: str) -> None:
+        rows = self.rows(place, name)
+        if rows:
+            curves = {}
+            for row in rows:
+                method, images = _parts(row)
+                curves.setdefault(method, []).append((images, row["top1"], row["std"]))
+            pictures.growing(curves, "training images", "top-1 accuracy (%)", place.record(name) / f"{name}.png")
+
+    def _pictures(self, place: Place, name: str) -> str:
+        return f"![{self.title}](results/{name}/{name}.png)" if self.rows(place, name) else ""
+
+    def _table(self, place: Place, name: str) -> str:
+        rows = {_parts(row): row for row in self.rows(place, name)}
+        if not rows:
+            return ""
+        methods, sizes = (list(dict.fromkeys(part)) for part in zip(*map(_of_label, (li.label for li in self.lines))))
+        sizes = [size for size in sizes if any((method, size) in rows for method in methods)]
+        cells = [[f"{size:,}", *(self._cell(rows, method, size) for method in methods)] for size in sizes]
+        note = (f"Bold: differs from {self.among} with as many images, by more than seeds and test images explain "
+                "(95%, paired).")
+        return "\n\n".join([experiment.markdown(["training images", *(f"{m}, top-1" for m in methods)], cells), note,
+                            *self._missing(place, name), machines(list(rows.values()))])
+
+    def _cell(self, rows: dict[tuple, dict], method: str, size: int) -> str:
+        row, other = rows.get((method, size)), rows.get((self.among, size))
+        if row is None:
+            return ""
+        said = f"{row['top1']:.2f}" + (f" ± {row['std']:.2f}" if row["std"] is not None else "")
+        found = significance.between(row["runs"], other["runs"], "top1") if other and row is not other else None
+        return f"**{said}**" if found and found.real else said
+
+
+def _parts(row: dict) -> tuple[str, int]:
+    return _of_label(row["method"])
+
+
+def _of_label(label: str) -> tuple[str, int]:
+    """"linear, 2,000 images" -> ("linear", 2000)"""
+    method, _, images = label.partition(AMONG)
+    return method, int(images.split()[0].replace(",", ""))

@@ -1,0 +1,237 @@
+"""Parts that are trainings of several methods: rows, seeds, a learning rate that may be chosen on held-out data."""
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable, Iterator, Optional, Sequence
+
+from ppadapt import build
+from ppadapt.config import Config, find
+from ppadapt.runs import comparison, experiment, pictures
+from ppadapt.runs.compare import Comparison, Run
+from ppadapt.runs.plans import Row
+
+from .part import Part, View
+from .place import REPOSITORY, Place, Step
+
+SHOWN = ("seeds", "trained parameters", "of the network", "tuned file", "images/s", "time", "memory", "chosen")
+TIMED = ("images/s", "time")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table: its label, its config in configs/, what of it is changed, and how many seeds (the part's)."""
+
+    label: str
+    config: str
+    changes: tuple[str, ...] = ()
+    seeds: Optional[int] = None
+
+
+def methods(beginning: str, *names: str) -> tuple[Line, ...]:
+    """A line for each method that has its config: methods("cifar10/vit_micro", "vpt") -> cifar10/vit_micro_vpt."""
+    return tuple(Line(name, f"{beginning}_{name}") for name in names)
+
+
+@dataclass(frozen=True)
+class Trainings(Part):
+    """Rows that are trained and compared.
+
+    Attributes:
+        title: what it is, for `make results` and the top of its table.
+        lines: the rows. seeds: how many. changes: overrides of all of them.
+        choose: candidates as of `ppadapt compare --choose`.
+        columns: headings of the table beside method, score and what tells them apart.
+        extra: heading -> what a row's cell says, of its runs.
+        drawn: whether it has the two pictures of a comparison.
+        draws: its own picture: (rows, path) -> None.
+    """
+
+    title: str
+    lines: tuple[Line, ...]
+    changes: tuple[str, ...] = ()
+    seeds: int = 3
+    choose: tuple[str, ...] = ()
+    columns: tuple[str, ...] = SHOWN
+    extra: tuple[tuple[str, Callable[[dict], str]], ...] = ()
+    drawn: bool = True
+    draws: Optional[Callable[[list[dict], Path], None]] = None
+
+    def comparison(self, place: Place, name: str) -> Comparison:
+        """What is to be trained, and what is done of it."""
+        rows = [Row(line.label, find(REPOSITORY / "configs" / f"{line.config}.yaml"),
+                    changes=(*self.changes, *line.changes, *_places(line, place), *place.changes), seeds=line.seeds)
+                for line in self.lines]
+        return Comparison(rows, range(self.seeds), place.runs / name, place.runs_of(name), choices=self.choose,
+                          identity=place.identity)
+
+    def adopt(self, place: Place, name: str) -> None:
+        made = self.comparison(place, name)
+        others = [place.runs_of(other) for other in place.recorded() if other != name]
+        for run in _all_runs(made):
+            if not made.found(run):
+                identity = made.identity(run.plan)
+                found = next((there for other in others if (there := other.find(identity))), None)
+                if found:
+                    made.record.add({**found, "row": run.row.label})
+
+    def stale(self, place: Place, name: str) -> list[str]:
+        made, told = self.comparison(place, name), {}
+        for run in _all_runs(made):
+            identity = made.identity(run.plan)
+            for old in made.record.stale(identity):
+                other = "weights" if old["config"] != identity["config"] else "data"
+                told[id(old)] = f"{name}: {run.row.label}, {run.what} was made on other {other}: it is not taken"
+        return list(told.values())
+
+    def left(self, place: Place, name: str) -> Iterator[Step]:
+        """The first seed of all rows, then the second: a table of all rows is there early."""
+        made = self.comparison(place, name)
+        paces = Paces(place)
+        for seed in range(self.seeds):
+            for row in made.rows:
+                runs = [*(made.tries(row) if not seed else ()), *made.runs(row)[seed:seed + 1]]
+                for run in runs:
+                    if not made.found(run):
+                        yield Step(f"{name}: {row.label}, {run.what}", paces.seconds(run.plan),
+                                   lambda run=run: self._train(place, name, run))
+
+    def _train(self, place: Place, name: str, run: Run) -> None:
+        """One run; a choice that is made meanwhile changes the runs after it, which are asked for anew then."""
+        made = self.comparison(place, name)
+        made.record.remove(made.record.stale(made.identity(run.plan)))
+        made.get(run)
+
+    def rows(self, place: Place, name: str) -> list[dict]:
+        """What is done, a row of means for each line that has a run."""
+        return self.comparison(place, name).table_rows()
+
+    def draw(self, place: Place, name: str) -> None:
+        rows = self.rows(place, name)
+        if not rows:
+            return
+        if self.drawn:
+            pictures.comparison(rows, place.record(name))
+        if self.draws:
+            self.draws(rows, place.record(name) / f"{name}.png")
+
+    def views(self, place: Place, name: str) -> dict[str, View]:
+        made: dict[str, View] = {name: lambda: self._table(place, name),
+                                 f"{name}.pictures": lambda: self._pictures(place, name),
+                                 f"{name}.says": lambda: says(self.rows(place, name))}
+        if self.choose:
+            made[f"{name}.choices"] = lambda: comparison.choices_table(self.rows(place, name))
+        return made
+
+    def _table(self, place: Place, name: str) -> str:
+        rows = self.rows(place, name)
+        if not rows:
+            return ""
+        timed = all(_quiet(run) for row in rows for run in row["runs"])
+        notes = [comparison.how_told_apart(rows), *self._missing(place, name), machines(rows),
+                 "" if timed or not set(TIMED) & set(self.columns) else
+                 "Times and images/s are left out: other work ran on the machine."]
+        return "\n\n".join([table(rows, self.columns, self.extra, timed), *filter(None, notes)])
+
+    def _missing(self, place: Place, name: str) -> list[str]:
+        made = self.comparison(place, name)
+        lacking = {row.label: sum(not made.found(run) for run in made.runs(row)) for row in made.rows}
+        some = [f"{label} ({count} of {len(made.runs(row))} seeds)" for (label, count), row in
+                zip(lacking.items(), made.rows) if count]
+        return [f"Not run yet: {', '.join(some)}. `make results PART={name}` goes on."] if some else []
+
+    def _pictures(self, place: Place, name: str) -> str:
+        if not self.rows(place, name):
+            return ""
+        named = [("Accuracy per method", "accuracy_by_method"), ("Accuracy against trained parameters",
+                                                                 "accuracy_by_parameters")] if self.drawn else []
+        named += [(self.title, name)] if self.draws else []
+        return "\n".join(f"![{what}](results/{name}/{file}.png)" for what, file in named)
+
+
+def table(rows: list[dict], shown: Sequence[str], extra: Sequence[tuple[str, Callable]] = (),
+          timed: bool = True) -> str:
+    """A table of rows with the headings that are asked for, and what of the rest tells them apart."""
+    cells = comparison.columns(rows)
+    first = [head for head in cells if head not in SHOWN]
+    kept = [head for head in shown if head in cells and (timed or head not in TIMED)]
+    cells = {**{head: cells[head] for head in (*first, *kept)},
+             **{head: [said(row) for row in rows] for head, said in extra}}
+    return experiment.markdown(list(cells), list(zip(*cells.values())))
+
+
+def says(rows: list[dict]) -> str:
+    """What the differences to the reference are, in sentences, and nothing beyond them; "" before there are any."""
+    if len(rows) < 2:
+        return ""
+    other = comparison.reference(rows)["method"]
+    found = [(row["method"], difference) for row, difference in zip(rows, comparison.differences(rows)) if difference]
+    kinds = {f"better than {other}": [(name, d) for name, d in found if d.real and d.mean > 0],
+             f"worse than {other}": [(name, d) for name, d in found if d.real and d.mean < 0]}
+    alike = [name for name, difference in found if not difference.real]
+    told = [f"{kind.capitalize()}: " + ", ".join(f"{name} ({d.mean:+.2f})" for name, d in these) + "."
+            for kind, these in kinds.items() if these]
+    return "\n".join([*told, *([f"Not told apart from {other}: {', '.join(alike)}."] if alike else [])])
+
+
+def machines(rows: list[dict]) -> str:
+    """Where the runs of a table ran, and with which versions."""
+    told = sorted({f"{run['machine']}, ppadapt {run['versions']['ppadapt']}, paddle {run['versions']['paddle']}"
+                   for row in rows for run in row["runs"]})
+    return f"Ran on {'; '.join(told)}."
+
+
+class Paces:
+    """How long a run will take, from those that are recorded: seconds an image that training passes, test included."""
+
+    def __init__(self, place: Place):
+        self.known: dict[tuple, list[float]] = {}
+        self.sizes: dict[str, int] = {}
+        for part in place.recorded():
+            for run in place.runs_of(part).runs:
+                data = run["config"]["DataLoader"]["Train"]["dataset"]
+                images = run.get("training_images") or data.get("limit")
+                if images:
+                    if not data.get("limit") and not data.get("holdout"):
+                        self.sizes[data["name"]] = images
+                    passed = images * run["config"]["Global"]["epochs"]
+                    self.known.setdefault(_kind(run["config"]["Arch"], run["tuning"]), []).append(
+                        run["seconds"] / passed)
+
+    def seconds(self, plan: Config) -> Optional[float]:
+        """Of a run; None where no run of its network and its methods is recorded."""
+        data = plan.DataLoader.Train.dataset
+        images = data.get("limit") or self.sizes.get(data["name"])
+        tuning = [type(method).__name__ for method in build.methods(plan.Tuning)]
+        paces = self.known.get(_kind(plan.to_dict()["Arch"], tuning))
+        if not paces or not images:
+            return None
+        return statistics.median(paces) * images * (1 - data.get("holdout", 0)) * plan.Global.epochs
+
+
+def _kind(arch: dict, tuning: Sequence[str]) -> tuple:
+    return arch["name"], arch.get("img_size"), tuple(tuning)
+
+
+def _quiet(run: dict) -> bool:
+    """Whether nothing else wanted the cores while a run trained: what is not known is not."""
+    cores = int(run["machine"].split()[0])
+    return run.get("load") is not None and run["load"] <= cores + 0.5
+
+
+def _places(line: Line, place: Place) -> list[str]:
+    """Where a line's data is on this machine."""
+    data_set = line.config.partition("/")[0]
+    if data_set == "mosaic":
+        return [f"DataLoader.{side}.dataset.{key}={place.mosaics / file}" for side, split in
+                (("Train", "train"), ("Eval", "test")) for key, file in
+                (("image_root", ""), ("cls_label_path", f"multilabel_{split}_list.txt"),
+                 ("class_id_map_file", "classes.txt"))]
+    if data_set == "digits":
+        return []
+    return [f"DataLoader.{side}.dataset.root={place.cifar10}" for side in ("Train", "Eval")]
+
+
+def _all_runs(made: Comparison) -> list[Run]:
+    return [run for row in made.rows for run in (*made.tries(row), *made.runs(row))]
