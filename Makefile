@@ -1,4 +1,4 @@
-# make demo | test | compare | lint | fuzz | chaos | clean. Each sets up what it needs in .venv; PYTHON chooses the
+# make demo | test | compare | results | lint | fuzz | chaos | clean. Each sets up what it needs in .venv; PYTHON chooses the
 # interpreter, PADDLE the build (cpu or gpu).
 # make wheel-test: builds sdist and wheel, and uses the wheel in a fresh virtual environment, far from the checkout.
 # make test-paddle | demo-paddle: the same with another Paddle in a venv of its own, e.g. PADDLE_VERSION=2.6.2;
@@ -11,11 +11,21 @@ TESTS ?=
 SECONDS ?= 60
 # make chaos: kills a training run at every change that it makes to a file; POINTS takes a sample. docs/reliability.md.
 POINTS ?=
+# make results: remakes the numbers, tables and pictures of README and docs/, or one PART of them; results-left says what
+# that takes, results-check whether documents and records agree. CIFAR10 is the archive, MOSAICS the folder of `ppadapt
+# mosaics`, TORCH an interpreter with PyTorch for its side of the part parity. docs/results.md.
+PART ?=
+CIFAR10 ?= dataset
+MOSAICS ?= dataset/mosaic
+TORCH ?=
+RESULTS = $(BIN)/python tools/results.py $(addprefix --part ,$(PART))
+HERE = --cifar10 $(CIFAR10) --mosaics $(MOSAICS) $(addprefix --torch-python ,$(TORCH))
 BIN := .venv/bin
 READY := .venv/ready-$(PADDLE)
 OLD := .venv-paddle-$(PADDLE_VERSION)
 
-.PHONY: demo test compare lint wheel-test clean test-paddle demo-paddle fuzz chaos
+.PHONY: demo test compare lint wheel-test clean test-paddle demo-paddle fuzz chaos results \
+    results-left results-check
 
 demo: $(READY)
 	$(BIN)/python tools/demo.py
@@ -25,6 +35,15 @@ test: lint
 
 compare: $(READY)
 	$(BIN)/python tools/compare.py -c configs/digits/vit_micro_adaptformer.yaml --methods linear,vpt,adaptformer,full
+
+results: $(READY)
+	$(RESULTS) $(HERE)
+
+results-left: $(READY)
+	$(RESULTS) $(HERE) --left
+
+results-check: $(READY)
+	$(RESULTS) --check
 
 lint: $(READY)
 	$(BIN)/ruff check .

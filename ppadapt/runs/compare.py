@@ -1,6 +1,7 @@
 """Several tuning methods on the same data: one table, and the runs behind it."""
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Sequence
@@ -73,6 +74,7 @@ class Comparison:
         self.overrides, self.candidates, self.holdout = overrides, variants(choices), holdout
         self.identity = identity or Identity()
         self.task: Optional[Task] = None
+        self._loaded: dict[tuple, Config] = {}
         self.count, self.total = 0, sum(len(self.tries(row)) + len(self.runs(row)) for row in rows)
 
     # What there is to run
@@ -80,14 +82,23 @@ class Comparison:
     def tries(self, row: Row) -> list[Run]:
         """The candidates of a row on held-out data; of one there is no choice."""
         return [Run(row, ", ".join([*in_short(candidate), "held-out data"]),
-                    held_out(row.config(self.overrides, candidate, self.seeds[0]), self.holdout))
+                    held_out(self._plan(row, candidate, self.seeds[0]), self.holdout))
                 for candidate in self.candidates if len(self.candidates) > 1]
 
     def runs(self, row: Row) -> list[Run]:
         """A run on all training data for each seed, with what was chosen; before that, with the first candidate."""
         chosen = self.chosen(row) or self.candidates[0]
         seeds = self.seeds if row.seeds is None else self.seeds[:row.seeds]
-        return [Run(row, f"seed {seed}", row.config(self.overrides, chosen, seed)) for seed in seeds]
+        return [Run(row, f"seed {seed}", self._plan(row, chosen, seed)) for seed in seeds]
+
+    def _plan(self, row: Row, candidate: dict[str, Any], seed: int) -> Config:
+        """The config of a run, whose files are read once for all seeds."""
+        key = self.rows.index(row), self.candidates.index(candidate)
+        if key not in self._loaded:
+            self._loaded[key] = row.config(self.overrides, candidate, seed)
+        plan = copy.deepcopy(self._loaded[key])
+        plan.Global.seed = seed
+        return plan
 
     def chosen(self, row: Row) -> Optional[dict[str, Any]]:
         """The candidate that did best on held-out data, of equal ones that with the smallest loss; None before that."""
@@ -108,7 +119,7 @@ class Comparison:
     def check(self) -> None:
         """Raise a user's mistake with the row it is in, before anything is trained."""
         for row in self.rows:
-            for run in [*self.tries(row), *(Run(row, "", row.config(self.overrides, candidate, self.seeds[0]))
+            for run in [*self.tries(row), *(Run(row, "", self._plan(row, candidate, self.seeds[0]))
                                             for candidate in self.candidates)]:
                 self._check(run)
 

@@ -112,13 +112,15 @@ def table(rows: list[dict]) -> str:
 
 
 def choices_table(rows: list[dict]) -> str:
-    """What every candidate reached on held-out data, in Markdown; empty where nothing was chosen."""
+    """What every candidate reached on held-out data, in Markdown; "" where nothing was chosen."""
+    if not any(row.get("candidates") for row in rows):
+        return ""
     task = task_of(rows[0])
     tried = [[row["method"], ", ".join(in_short(candidate["values"])), f"{candidate[task.main]:.2f}",
               "x" if candidate["values"] == row["chosen"] else ""]
              for row in rows for candidate in row.get("candidates", ())]
     head = ("method", "candidate", f"held-out {task.headline[task.main]}", "chosen")
-    return experiment.markdown(head, tried) if tried else ""
+    return experiment.markdown(head, tried)
 
 
 def write(folder: Path, rows: list[dict]) -> None:

@@ -1,4 +1,4 @@
-"""Which differences between methods are real, and which are those of the seeds and test images that happened to be drawn.
+"""Which differences between methods are real, and which are those of the seeds and images that happened to be drawn.
 
 Two methods are compared on what they share: the same seeds (the same order of images, the same draws) and the same test
 images. d[s, i] is 1 where only the one is right on image i with seed s, -1 where only the other is, else 0. Its mean is

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 from ppadapt.runs.record import Identity, Record
 
@@ -32,6 +32,7 @@ class Place:
     measured: tuple[str, ...] = ()
     data: bool = True
     _records: dict[Path, tuple[int, Record]] = field(default_factory=dict, repr=False)
+    _made: dict[int, tuple[Record, Any]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
         self.identity = Identity(self.data)
@@ -51,6 +52,12 @@ class Place:
         if path not in self._records or self._records[path][0] != changed:
             self._records[path] = changed, Record(path)
         return self._records[path][1]
+
+    def once(self, record: Record, make: Callable[[], Any]) -> Any:
+        """What is made of a record, until that is read again."""
+        if id(record) not in self._made:
+            self._made[id(record)] = record, make()
+        return self._made[id(record)][1]
 
 
 @dataclass

@@ -11,6 +11,7 @@ from ppadapt.config import Config, find
 from ppadapt.runs import comparison, experiment, pictures
 from ppadapt.runs.compare import Comparison, Run
 from ppadapt.runs.plans import Row
+from ppadapt.runs.record import Record
 
 from .part import Part, View
 from .place import REPOSITORY, Place, Step
@@ -59,11 +60,15 @@ class Trainings(Part):
     draws: Optional[Callable[[list[dict], Path], None]] = None
 
     def comparison(self, place: Place, name: str) -> Comparison:
-        """What is to be trained, and what is done of it."""
+        """What is to be trained, and what is done of it; made once for each place and its record."""
+        record = place.runs_of(name)
+        return place.once(record, lambda: self._comparison(place, name, record))
+
+    def _comparison(self, place: Place, name: str, record: Record) -> Comparison:
         rows = [Row(line.label, find(REPOSITORY / "configs" / f"{line.config}.yaml"),
                     changes=(*self.changes, *line.changes, *_places(line, place), *place.changes), seeds=line.seeds)
                 for line in self.lines]
-        return Comparison(rows, range(self.seeds), place.runs / name, place.runs_of(name), choices=self.choose,
+        return Comparison(rows, range(self.seeds), place.runs / name, record, choices=self.choose,
                           identity=place.identity)
 
     def adopt(self, place: Place, name: str) -> None:
