@@ -33,6 +33,9 @@ def config_parser(command: str, description: Optional[str], examples: str,
 def serving_parser(command: str, description: Optional[str], examples: str) -> argparse.ArgumentParser:
     """The same for commands that only compute answers: a backend may be chosen, or an exported folder given."""
     made = config_parser(command, description, examples, required=False)
+    made.add_argument("--tuned", type=Path, metavar="FILE", help="a tuned file, beside -c or in its place: then with "
+                      "the config of its run, or, where that does not lie beside it, with what the file says and -o "
+                      "adds")
     made.add_argument("--exported", type=Path, metavar="FOLDER", help="a folder of `ppadapt export`, in the place of "
                       "-c: it knows its config, preprocessing and classes")
     made.add_argument("--backend", help="dygraph (the default), paddle_inference or onnx; without --exported, the "
@@ -47,12 +50,20 @@ def serving_options(args: argparse.Namespace) -> dict:
     from .. import config
     from ..errors import UserError
 
-    if not (args.config or args.exported):
-        raise UserError("give a config with -c, or an exported folder with --exported")
+    if not (args.config or args.exported or args.tuned):
+        raise UserError("give a config with -c, a tuned file with --tuned, or an exported folder with --exported")
+    if args.exported and args.tuned:
+        raise UserError("--exported is a whole network and --tuned a tuned file: give one of them")
     if args.exported and not args.exported.is_dir():
         raise UserError(f"--exported {args.exported} is no folder: give one that `ppadapt export` made")
-    return {"config": config.load(args.config or args.exported / "config.yaml", args.override),
-            "backend": args.backend, "precision": args.precision, "exported": args.exported}
+    if args.tuned and not args.config:
+        from ..runs.alone import config_of
+
+        plan = config_of(args.tuned, args.override)
+    else:
+        tuned = [f"Global.pretrained_model={args.tuned}"] if args.tuned else []
+        plan = config.load(args.config or args.exported / "config.yaml", [*args.override, *tuned])
+    return {"config": plan, "backend": args.backend, "precision": args.precision, "exported": args.exported}
 
 
 def guarded(main: Callable[[], Any], shared: bool = False) -> None:

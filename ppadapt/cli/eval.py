@@ -6,6 +6,7 @@ from .common import serving_options, serving_parser
 SHARED = True
 EXAMPLES = """\
   ppadapt eval -c digits/vit_micro_adaptformer -o Global.pretrained_model=output/.../best_model.safetensors
+  ppadapt eval --tuned output/.../best_model.safetensors      # does it give what stands in it?
   ppadapt eval -c cifar100/vit_micro_pretrained               # the network as it ships
   ppadapt eval --exported inference/ --precision bfloat16     # what serving would answer
 """

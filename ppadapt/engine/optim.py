@@ -78,7 +78,7 @@ def build_optimizer(parameters: Mapping[str, paddle.Tensor], schedule: Schedule,
 def check_optimizer(name: Any, options: dict) -> None:
     """Compare a name and its options, those of `build_optimizer` among them, with what there is; in place as
     `options.check_options`. Raises ConfigError, naming all that is wrong."""
-    if name not in OPTIMIZERS and name in paddle_compat.FEATURES:
+    if name not in OPTIMIZERS and isinstance(name, str) and name in paddle_compat.FEATURES:
         raise ConfigError(f"Optimizer.name: {paddle_compat.missing(name)}")
     if name not in OPTIMIZERS:
         raise ConfigError(choose("Optimizer.name", name, OPTIMIZERS))

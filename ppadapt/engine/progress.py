@@ -61,7 +61,8 @@ class Saver:
             return None
         now.seconds = time.perf_counter() - self.start
         best = job.folder / checkpoint.BEST
-        row = now.history[-1] if now.history else {}
+        evaluated = now.history and not now.batch and not job.ema  # what trains is what the last numbers are of
+        row = now.history[-1] if evaluated else {}
         self.saved = checkpoint.write(
             job.folder / checkpoint.FOLDER, now.step, lambda path: job.save(path, row), _tensors(job, now),
             _plain(job, now), best if best.is_file() else None)

@@ -29,6 +29,7 @@ from ..tuning.frozen.features import HeadOnly
 from ..version import __version__
 from ..weights import digest
 from . import pictures
+from .alone import say_whether_reproduced
 
 MOST_CLASSES = 100  # of which a table is still read
 
@@ -113,7 +114,8 @@ def run_name(source: Path) -> str:
 
 def evaluate(config: Config, backend: Optional[str] = None, precision: str = "float32",
              exported: Optional[Path] = None) -> dict:
-    """Evaluate the network of a config on its DataLoader.Eval; returns loss and metrics. The log has each class too.
+    """Evaluate the network of a config on its DataLoader.Eval; returns loss and metrics. The log has each class too,
+    and whether that is what stands in the tuned file.
 
     Args:
         backend, precision, exported: as of `serving.service`.
@@ -161,6 +163,9 @@ def evaluate(config: Config, backend: Optional[str] = None, precision: str = "fl
         log.LOGGER.info("\n%s", classes)
     if data.dataset.skipped:
         log.LOGGER.warning("%d broken images were skipped", data.dataset.skipped)
+    tuned = config.Global.pretrained_model
+    if tuned and config.Global.pretrained_head and exported is None and together.first:
+        say_whether_reproduced(Path(tuned), result, "" if backend in (None, "dygraph") else f"{backend}, {precision}")
     return result
 
 
