@@ -86,7 +86,8 @@ def test_what_a_file_does_not_know_is_asked_for(place, tmp_path):
     results, data = place["one label"]
     path = tmp_path / "mine.safetensors"
     shutil.copy(_file(results), path)
-    for changes, says in ((data[:1], "does not say on which data it is evaluated"), ([*data, "DataLoader.Eval=5"], "DataLoader.Eval is 5"), ([*data, "Arch=5"], "Arch is 5")):
+    for changes, says in ((data[:1], "does not say on which data it is evaluated"),
+                          ([*data, "DataLoader.Eval=5"], "DataLoader.Eval is 5"), ([*data, "Arch=5"], "Arch is 5")):
         with pytest.raises(UserError, match=says):
             config_of(path, changes)
     with pytest.raises(UserError, match="--tuned .* does not exist"):
