@@ -18,6 +18,7 @@ from .totals import MeanLoss
 from .waiting import Watch
 
 BUCKET = 2**24  # numbers that are added up in one message
+_FAILURES = (RuntimeError, ValueError, OSError, SystemError)  # what Paddle raises; the last after 15 minutes alone
 
 
 class ProcessError(UserError):
@@ -132,7 +133,7 @@ class Processes:
         try:
             with self._watch.waiting():
                 exchange(*arguments)
-        except (RuntimeError, ValueError, OSError) as error:
+        except _FAILURES as error:
             self.failure = ProcessError(
                 f"rank {self.rank} of {self.count} processes stops, for another one has ended or is out of reach "
                 f"({' '.join(str(error).split())[-160:]}). The log of that one says why: log/workerlog.N, or where "
@@ -176,7 +177,7 @@ def join() -> Processes:
             os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"  # also where Paddle was built for a GPU
         try:
             paddle.distributed.init_parallel_env()
-        except (RuntimeError, ValueError, OSError) as error:
+        except _FAILURES as error:
             raise ProcessError(f"the {started()} processes that were started together do not find each other "
                                f"({' '.join(str(error).split())[-160:]}): start them with python -m "
                                "paddle.distributed.launch, on several machines with --master") from None

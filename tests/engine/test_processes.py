@@ -282,6 +282,18 @@ def test_where_one_process_hangs_the_others_stop_and_say_so(tmp_path):
     assert "Traceback" not in said and list(tmp_path.glob("out/run/*/train.log"))
 
 
+def test_processes_that_never_come_are_named(monkeypatch):
+    """Paddle waits 15 minutes for them, and raises this."""
+    def alone():
+        raise SystemError("(Fatal) _timeout:900 elapsed:901 (elapsed > _timeout)=1 (at tcp_store.cc:433)")
+
+    monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
+    monkeypatch.setenv("PADDLE_DISTRI_BACKEND", "gloo")  # which join sets
+    monkeypatch.setattr(paddle.distributed, "init_parallel_env", alone)
+    with pytest.raises(processes.ProcessError, match="the 2 processes .* do not find each other .*_timeout:900"):
+        processes.join()
+
+
 def test_how_long_to_wait_is_a_number_of_seconds(monkeypatch):
     for given in ("soon", "-1", "nan", "inf"):
         monkeypatch.setenv("PPADAPT_WAIT_SECONDS", given)
