@@ -19,7 +19,7 @@ ALLOWED = {
     "serve": {"build", "config", "data", "engine", "models", "tasks", "tuning", "weights"},
     # The commands: each imports what it does where it does it.
     "cli": {"config", "data", "runs", "serve", "weights"}, "__main__": {"cli"}, "notebook": {"config", "runs"},
-    "runs": {"build", "config", "data", "engine", "networks", "serve", "tasks", "tuning", "weights"},
+    "runs": {"build", "config", "data", "engine", "models", "networks", "serve", "tasks", "tuning", "weights"},
     "errors": set(), "cpu": set(), "half": set(), "paddle_compat": set(), "version": set(),
     "files": {"errors"}, "log": {"errors"}, "limits": {"errors"}, "pickles": {"errors", "limits"}, "ranges": set(),
     "resampling": set(), "options": {"errors", "ranges"},

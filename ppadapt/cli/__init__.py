@@ -20,6 +20,7 @@ COMMANDS = {
     "eval": "evaluate a tuned network on the test data of a config",
     "infer": "answers for images: class names and probabilities",
     "compare": "train several methods on the same data and draw one table",
+    "explain": "draw what tuning changed: attention, branches, features",
     "export": "export a tuned network for serving, and check that it answers the same",
     "convert": "convert published checkpoints, and tuned files back to PyTorch",
     "configs": "list the configs that ship, or show one",

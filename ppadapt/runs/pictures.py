@@ -13,7 +13,7 @@ from ..tasks import Task
 DPI = 200
 
 
-def _pyplot():
+def pyplot():
     import matplotlib
 
     matplotlib.use("Agg")
@@ -23,9 +23,9 @@ def _pyplot():
     return pyplot
 
 
-def _save(figure, path: Path) -> None:
+def save(figure, path: Path) -> None:
     files.replace(path, lambda temporary: figure.savefig(temporary, dpi=DPI, format=path.suffix[1:]))
-    _pyplot().close(figure)
+    pyplot().close(figure)
 
 
 def comparison(rows: list[dict], folder: Path) -> list[Path]:
@@ -63,7 +63,7 @@ def of_mistakes(mistakes: Sequence[Mistake], task: Task, classes: Sequence[str],
 
 def confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
     """Rows are the right classes, columns the answers; colours are shares of a row, numbers are images."""
-    plt, count = _pyplot(), len(classes)
+    plt, count = pyplot(), len(classes)
     side = min(12.0, 2.2 + 0.42 * count)
     figure, axes = plt.subplots(figsize=(side, side), layout="constrained")
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
@@ -75,12 +75,12 @@ def confusion(matrix: np.ndarray, classes: Sequence[str], path: Path) -> None:
     _name_classes(axes, classes, both=True)
     axes.set_xlabel("answer")
     axes.set_ylabel("class")
-    _save(figure, path)
+    save(figure, path)
 
 
 def per_class(rows: list[dict], path: Path) -> None:
     """The shares that are known of each class, a mark for each, and how many images it has."""
-    plt = _pyplot()
+    plt = pyplot()
     shares = [name for name in rows[0] if name not in ("class", "images")]
     figure, axes = plt.subplots(figsize=(6.4, min(24.0, 1.2 + 0.22 * len(rows))), layout="constrained")
     for name, mark in zip(shares, "osd^v<>"):
@@ -92,7 +92,7 @@ def per_class(rows: list[dict], path: Path) -> None:
     axes.set_xlabel("% (images in brackets)")
     axes.grid(alpha=0.2, linewidth=0.6)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(shares), frameon=False, fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _name_classes(axes, names: Sequence[str], both: bool = False) -> None:
@@ -106,7 +106,7 @@ def _name_classes(axes, names: Sequence[str], both: bool = False) -> None:
 
 def by_parameters(rows: list[dict], path: Path) -> None:
     """What methods are compared by against trained parameters (log axis), error bars, each point named beside it."""
-    plt, main = _pyplot(), _task(rows).main
+    plt, main = pyplot(), _task(rows).main
     figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     points = [(row["trained_parameters"], row[main]) for row in rows]
     for row, (x, y) in zip(rows, points):
@@ -123,7 +123,7 @@ def by_parameters(rows: list[dict], path: Path) -> None:
     figure.set_layout_engine("none")  # labels are placed in pixels: the axes must stay where they are
     spans = [(y - (row["std"] or 0), y + (row["std"] or 0)) for row, (_, y) in zip(rows, points)]
     _label(axes, points, spans, [row["method"] for row in rows], [_look(row)[0] for row in rows], references)
-    _save(figure, path)
+    save(figure, path)
 
 
 def by_method(rows: list[dict], path: Path) -> None:
@@ -131,7 +131,7 @@ def by_method(rows: list[dict], path: Path) -> None:
 
     Points, not bars: the axis does not start at 0, where the length of a bar would exaggerate.
     """
-    plt, task = _pyplot(), _task(rows)
+    plt, task = pyplot(), _task(rows)
     main = task.main
     ranked = sorted(rows, key=task.score)
     figure, axes = plt.subplots(figsize=(6.4, 0.9 + 0.3 * len(rows)), layout="constrained")
@@ -151,7 +151,7 @@ def by_method(rows: list[dict], path: Path) -> None:
     axes.grid(axis="x", alpha=0.2, linewidth=0.6)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel(_axis(rows) + (", one tick per seed" if max(row["seeds"] for row in rows) > 1 else ""))
-    _save(figure, path)
+    save(figure, path)
 
 
 def growing(curves: dict[str, list[tuple]], across: str, up: str, path: Path) -> None:
@@ -235,7 +235,7 @@ def _label(axes, points: list[tuple], spans: list[tuple], names: list[str], colo
 def predictions(images: Sequence[np.ndarray], targets: Sequence, probabilities: np.ndarray, task: Task,
                 classes: Sequence[str], path: Path, title: str) -> None:
     """Test images (uint8 [H, W, 3]) with what the network says; wrong answers are red and say what was right."""
-    plt, columns, tall = _pyplot(), 8, 1.26  # a row, in widths of a picture: the picture, and what is said above it
+    plt, columns, tall = pyplot(), 8, 1.26  # a row, in widths of a picture: the picture, and what is said above it
     rows = -(-len(images) // columns)
     figure = plt.figure(figsize=(1.45 * columns, 1.45 * tall * rows + 0.35))
     figure.suptitle(title, y=1 - 0.1 / figure.get_figheight(), va="top")
@@ -249,4 +249,4 @@ def predictions(images: Sequence[np.ndarray], targets: Sequence, probabilities: 
                   va="bottom")
     axes.set(xlim=(0, columns), ylim=(0, rows * tall))
     axes.axis("off")
-    _save(figure, path)
+    save(figure, path)

@@ -1,4 +1,4 @@
-"""Looking into a network while it computes: what the branches add, beside what the MLPs do, and where attention goes.
+"""Looking into a network while it computes: what the branches add, beside what the MLPs do, and to which patches.
 
 Hooks are put in for one forward pass. The frozen layers' quicker ways (`frozen`) see them and step aside, so that
 each layer is called.
@@ -8,10 +8,12 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator
 
+import numpy as np
 import paddle
 from paddle import nn
 
-from ..models.anatomy import find
+from ..errors import UserError
+from ..models.anatomy import Anatomy, find
 from .adaptation import Adaptation
 from .slots import After, Beside, Place, slots_of
 
@@ -99,3 +101,48 @@ def scales(adaptation: Adaptation) -> dict[str, float]:
             for name, tensor in adaptation.trained_parameters().items()
             if name.rpartition(".")[2] == "scale" and name in set(adaptation.new)}
 
+
+
+@paddle.no_grad()
+def norms_per_patch(adaptation: Adaptation, images: paddle.Tensor) -> dict[str, np.ndarray]:
+    """Norm of what each branch adds to each patch: images [N, C, H, W] -> {branch: float32 [N, rows, columns]}.
+
+    The grid is that of the branch's tokens, which shrinks with the stages of a hierarchical network; tokens in front
+    that are no patches (class token, registers) are left out. {} where nothing is added to the residual stream.
+
+    Raises:
+        UserError: where the tokens of a branch are no square of patches with a few in front.
+    """
+    looked_at = branches(adaptation)
+    if not looked_at:
+        return {}
+    _, rows, columns = adaptation.anatomy.grid(adaptation.network)
+    found: dict[int, np.ndarray] = {}
+
+    def seen(i: int, output: Any) -> None:
+        found[i] = paddle.linalg.norm(output.astype("float32"), axis=-1).numpy()
+
+    with outputs_of([one.layer for one in looked_at], seen):
+        adaptation(images)
+    return {one.name: _on_the_grid(found[i], rows, columns, one.name) for i, one in enumerate(looked_at) if i in found}
+
+
+def _on_the_grid(norms: np.ndarray, rows: int, columns: int, name: str) -> np.ndarray:
+    """[N, L] or [N, H, W] -> [N, rows, columns] of this stage."""
+    if norms.ndim == 3:
+        return norms
+    tokens = norms.shape[1]
+    while rows * columns > tokens and max(rows, columns) > 1:  # a later stage has half of the rows and columns
+        rows, columns = (rows + 1) // 2, (columns + 1) // 2
+    if rows * columns > tokens:
+        raise UserError(f"{name} sees {tokens} tokens, which are not {rows} x {columns} patches with some in front")
+    return norms[:, tokens - rows * columns:].reshape(-1, rows, columns)
+
+
+@paddle.no_grad()
+def tokens_of(network: nn.Layer, anatomy: Anatomy, images: paddle.Tensor) -> int:
+    """Tokens that the first block is given, prompts among them."""
+    seen: list[int] = []
+    with outputs_of([anatomy.block_list(network)[0]], lambda i, x: seen.append(int(x.shape[1])), inputs=True):
+        network(images[:1])
+    return seen[0]

@@ -254,10 +254,10 @@ def test_names_in_the_picture_cover_nothing(tmp_path, monkeypatch):
             boxes.append(box)
         save(figure, path)
 
-    save = pictures._save
-    monkeypatch.setattr(pictures, "_save", look)
+    save = pictures.save
+    monkeypatch.setattr(pictures, "save", look)
     pictures.by_parameters(rows, tmp_path / "p.png")
     assert len(boxes) == 12
-    monkeypatch.setattr(pictures, "_save", save)
+    monkeypatch.setattr(pictures, "save", save)
     drawn = pictures.comparison(rows, tmp_path)
     assert all(min(Image.open(path).size) > 500 for path in drawn)
