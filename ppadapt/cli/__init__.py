@@ -20,6 +20,7 @@ COMMANDS = {
     "eval": "evaluate a tuned network on the test data of a config",
     "infer": "answers for images: class names and probabilities",
     "compare": "train several methods on the same data and draw one table",
+    "curves": "draw the curves of runs as a picture",
     "explain": "draw what tuning changed: attention, branches, features",
     "export": "export a tuned network for serving, and check that it answers the same",
     "convert": "convert published checkpoints, and tuned files back to PyTorch",

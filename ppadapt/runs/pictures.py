@@ -156,7 +156,7 @@ def by_method(rows: list[dict], path: Path) -> None:
 
 def growing(curves: dict[str, list[tuple]], across: str, up: str, path: Path) -> None:
     """A line for each name through its points (x, mean, standard deviation or None), x on a log axis."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     for (name, points), marker in zip(curves.items(), "osD^v<>pPX"):
         x, mean, std = zip(*sorted(points))
@@ -170,7 +170,7 @@ def growing(curves: dict[str, list[tuple]], across: str, up: str, path: Path) ->
     axes.set_ylabel(up)
     axes.grid(alpha=0.2, linewidth=0.6)
     axes.legend(frameon=False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _look(row: dict) -> tuple[str, str, bool]:

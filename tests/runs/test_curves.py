@@ -19,9 +19,10 @@ from test_training import plan
 import ppadapt
 from ppadapt import build
 from ppadapt.build.observer import MISTAKES, Watching
+from ppadapt.cli import curves as command
 from ppadapt.data import sample
 from ppadapt.engine.stopping import Stopped
-from ppadapt.runs import experiment
+from ppadapt.runs import curve_pictures, experiment
 from ppadapt.tasks import MultiLabel, SingleLabel
 from ppadapt.tuning import observe
 
@@ -160,6 +161,30 @@ def test_what_the_network_is_shown_is_what_people_see(tmp_path):
     first = sample.first_images(loader, 8)
     loader.set_epoch(1)
     assert np.allclose(first, next(iter(loader))[0].numpy()[:8], atol=1e-5)
+
+
+def test_the_same_is_drawn_for_papers(runs, tmp_path, monkeypatch, capsys):
+    place, results = runs
+    shown = []
+    monkeypatch.setattr(curve_pictures, "save", lambda figure, path: shown.append((figure, path)))
+    command.main([str(place), "--output", str(tmp_path / "both.pdf")])
+    command.main([results[0]["folder"]])
+    assert [path for _, path in shown] == [tmp_path / "both.pdf", Path(results[0]["folder"]) / "curves.png"]
+    both, one = ({axis.get_title(): axis for axis in figure.axes if axis.get_title()} for figure, _ in shown)
+    drawn = [line.get_ydata()[-1] for line in both["eval/top1"].get_lines()]
+    assert drawn == pytest.approx([run["top1"] for run in results]) and "learnable scale" not in both
+    assert len(one["learnable scale"].get_lines()) == 2 and one["test loss"].get_xlabel() == "epoch"
+    monkeypatch.undo()
+    command.main([results[0]["folder"], "--output", str(tmp_path / "one.png")])
+    assert Image.open(tmp_path / "one.png").size[0] > 1000 and capsys.readouterr().out.endswith("one.png\n")
+
+
+@pytest.mark.parametrize("arguments, message", [(["nowhere"], "nowhere is no folder and has no curves"),
+                                                ([".", "--output", "a.jpg"], "ends in .png, .pdf, .svg")])
+def test_what_cannot_be_drawn(arguments, message, runs, monkeypatch):
+    monkeypatch.chdir(runs[0])
+    with pytest.raises(ppadapt.UserError, match=message):
+        command.main(arguments)
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
