@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Iterable
 
 from _run import guarded
 from remaking import documents
@@ -51,7 +52,7 @@ def main() -> int:
     place = Place(args.root, args.folder, args.cifar10, args.mosaics, args.torch_python, tuple(args.override),
                   tuple(args.measured), data=not (args.check or args.tables))
     if args.check:
-        return check(place)
+        return check(place, chosen)
     if not args.tables:
         for name in chosen:
             if place.mosaics.is_dir() or name != "mosaics":
@@ -98,10 +99,10 @@ def clock(seconds: float) -> str:
     return f"{minutes} min" if minutes >= 2 else f"{seconds:.0f} s"
 
 
-def check(place: Place) -> int:
-    """Whether documents and records agree, and the records with the configs and weights that are here."""
+def check(place: Place, parts: Iterable[str] = PARTS) -> int:
+    """Whether documents and records agree, and the records of `parts` with the configs and weights that are here."""
     wrong = documents.wrong(place.root, views(place))
-    wrong += [line for name, part in PARTS.items() for line in part.stale(place, name)]
+    wrong += [line for name in parts for line in PARTS[name].stale(place, name)]
     for line in wrong:
         print(line, file=sys.stderr)
     print(f"{len(wrong)} to mend" if wrong else "documents and records agree")

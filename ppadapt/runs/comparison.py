@@ -95,7 +95,7 @@ def how_told_apart(rows: list[dict]) -> str:
     if not known:
         return "one seed each, and no image by image: nothing here tells the methods apart"
     over = {(found.images is not None, found.seeds > 1) for found in known}
-    pairs = ("by seed, a t-test over the seeds" if (False, True) in over else
+    pairs = ("by seed, a t-test over the seeds, for these test images" if (False, True) in over else
              "image by image, a bootstrap over the test images" if over == {(True, False)} else
              "by seed and image, a bootstrap over the test images and the seeds' own spread")
     return (f"{to_reference(rows)}: the difference and its 95% interval (paired {pairs}); rows with a letter of the "

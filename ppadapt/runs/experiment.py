@@ -91,6 +91,7 @@ def train(config: Config, source: Optional[Path] = None) -> dict:
         "tuning": [type(m).__name__ for m in model.adaptation.methods],
         "backbone": config.Arch.name, "backbone_digest": model.adaptation.backbone_digest, **results,
         "task": model.task.manifest(), "cached_features": isinstance(job.adaptation, HeadOnly),
+        "training_images": len(job.train_loader.dataset),
         "file_bytes": best.stat().st_size if best.is_file() else None,
         "versions": {"ppadapt": __version__, "paddle": paddle.__version__, "python": platform.python_version()},
         "machine": machine(), "load": _load(), "processes": job.processes.count}

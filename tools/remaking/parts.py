@@ -33,7 +33,7 @@ PARTS: dict[str, Part] = {
     "parity": Parity("One recipe for all, and PyTorch beside it",
                      methods("cifar10/vit_micro", "adaptformer", "linear", "full", "vpt"), FEW),
     "methods": Trainings("Every method, its learning rate chosen on held-out training images",
-                         methods("cifar10/vit_micro", *ALL), FEW, choose=(RATES,)),
+                         methods("cifar10/vit_micro", *ALL), FEW, choose=(RATES,), ranked=True),
     "ablations": Trainings("Ablations of AdaptFormer", (
         *methods("ablation/adaptformer", *ABLATIONS),
         *(Line(name, f"ablation/adaptformer_{name}", seeds=1) for name in MORE_ABLATIONS)), FEW),

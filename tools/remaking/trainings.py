@@ -1,6 +1,7 @@
 """Parts that are trainings of several methods: rows, seeds, a learning rate that may be chosen on held-out data."""
 from __future__ import annotations
 
+import json
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ class Trainings(Part):
         choose: candidates as of `ppadapt compare --choose`.
         columns: headings of the table beside method, score and what tells them apart.
         extra: heading -> what a row's cell says, of its runs.
-        drawn: whether it has the two pictures of a comparison.
+        ranked: whether the best stands at the top of its table. drawn: whether it has a comparison's two pictures.
         draws: its own picture: (rows, path) -> None.
     """
 
@@ -56,6 +57,7 @@ class Trainings(Part):
     choose: tuple[str, ...] = ()
     columns: tuple[str, ...] = SHOWN
     extra: tuple[tuple[str, Callable[[dict], str]], ...] = ()
+    ranked: bool = False
     drawn: bool = True
     draws: Optional[Callable[[list[dict], Path], None]] = None
 
@@ -110,7 +112,8 @@ class Trainings(Part):
 
     def rows(self, place: Place, name: str) -> list[dict]:
         """What is done, a row of means for each line that has a run."""
-        return self.comparison(place, name).table_rows()
+        rows = self.comparison(place, name).table_rows()
+        return sorted(rows, key=comparison.task_of(rows[0]).score, reverse=True) if rows and self.ranked else rows
 
     def draw(self, place: Place, name: str) -> None:
         rows = self.rows(place, name)
@@ -191,7 +194,7 @@ class Paces:
     """How long a run will take, from those that are recorded: seconds an image that training passes, test included."""
 
     def __init__(self, place: Place):
-        self.known: dict[tuple, list[float]] = {}
+        self.known: dict[str, list[float]] = {}
         self.sizes: dict[str, int] = {}
         for part in place.recorded():
             for run in place.runs_of(part).runs:
@@ -215,8 +218,10 @@ class Paces:
         return statistics.median(paces) * images * (1 - data.get("holdout", 0)) * plan.Global.epochs
 
 
-def _kind(arch: dict, tuning: Sequence[str]) -> tuple:
-    return arch["name"], arch.get("img_size"), tuple(tuning)
+def _kind(arch: dict, tuning: Sequence[str]) -> str:
+    """What takes about the same time for an image: a network of the same sizes, tuned in the same way."""
+    sizes = {key: value for key, value in arch.items() if not key.startswith("pretrained") and value is not None}
+    return json.dumps([sizes, list(tuning)], sort_keys=True, default=str)
 
 
 def _quiet(run: dict) -> bool:

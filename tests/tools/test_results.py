@@ -1,0 +1,208 @@
+"""make results: what is left is run once, tables come from records alone, and what does not agree is named."""
+import contextlib
+import io
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# A network that trains in a moment: other runs than the real ones, in a copy of the documents.
+TINY = ["Arch.pretrained=null", "Arch.embed_dim=12", "Arch.num_heads=2", "Arch.depth=1", "Global.epochs=1",
+        "DataLoader.Train.dataset.limit=40", "DataLoader.Train.sampler.batch_size=20",
+        "DataLoader.Eval.dataset.limit=60", "Global.use_visualdl=False", "Optimizer.lr.warmup_epoch=0"]
+PAGE = "# Page\n\n<!-- results:demo -->\n<!-- /results:demo -->\n\nBelow.\n"
+
+
+@pytest.fixture(scope="module")
+def results():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "tools"))
+        import results
+        yield results
+
+
+@pytest.fixture(scope="module")
+def call(results):
+    """`call(root, "--check")`: tools/results.py on a copy of documents; (exit code, what it printed)."""
+    def call(root, *arguments, tiny=True):
+        changed = [word for change in TINY for word in ("-o", change)] if tiny else []
+        words = ["results.py", "--root", str(root), "--folder", str(root / "runs"), *arguments, *changed]
+        said = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            patch.setattr(sys, "argv", words)
+            code = results.main()
+        return code, said.getvalue()
+    return call
+
+
+@pytest.fixture(scope="module")
+def trained(call, tmp_path_factory):
+    """Documents of their own, a page with the demo's table, and the demo's tiny runs."""
+    root = tmp_path_factory.mktemp("results")
+    (root / "docs").mkdir()
+    (root / "docs" / "page.md").write_text(PAGE, encoding="utf-8")
+    code, said = call(root, "--part", "demo", "--left")
+    assert "demo: 2 left, 2 of them no record tells the time of" in said and "demo: adaptformer, seed 0" in said
+    assert page(root) == PAGE and not (root / "runs").exists()
+    call(root, "--part", "demo")
+    return root
+
+
+@pytest.fixture
+def copy(trained, tmp_path):
+    return Path(shutil.copytree(trained, tmp_path / "copy"))
+
+
+def page(copy):
+    return (copy / "docs" / "page.md").read_text(encoding="utf-8")
+
+
+def test_the_documents_of_this_checkout_agree_with_their_records(results, capsys):
+    """All parts, without data: every config is there, every option fits, and no two parts write the same marker."""
+    from remaking.parts import PARTS, views
+
+    place = results.Place(data=False)
+    assert results.check(place) == 0, capsys.readouterr().err
+    names = [name for part, kind in PARTS.items() for name in kind.views(place, part)]
+    assert len(names) == len(set(names)) and set(names) < set(views(place))
+    for part, kind in PARTS.items():
+        if part != "performance":
+            rows = kind.comparison(place, part).rows
+            assert len({row.label for row in rows}) == len(rows)
+
+
+def test_a_part_is_run_once_and_its_table_is_written_and_held_to_its_record(call, copy):
+    table = page(copy)
+    record = json.loads((copy / "docs/results/demo/runs.json").read_text(encoding="utf-8"))
+    assert [run["row"] for run in record] == ["linear", "adaptformer"]
+    for run in record:
+        assert f"{run['top1']:.2f}" in table and run["machine"] in table
+        assert run["right"]["images"] == 60 and "history" not in run and "confusion" not in run
+    assert "to adaptformer" in table and "group" in table and table.endswith("Below.\n")
+    before = sorted(path for path in (copy / "runs").rglob("*"))
+    _, said = call(copy, "--part", "demo")
+    assert "demo: all is there" in said and page(copy) == table and sorted((copy / "runs").rglob("*")) == before
+    assert call(copy, "--part", "demo", "--check") == (0, "documents and records agree\n")
+    changed = table.replace(f"{record[0]['top1']:.2f}", "99.00")
+    (copy / "docs" / "page.md").write_text(changed, encoding="utf-8")
+    code, said = call(copy, "--part", "demo", "--check")
+    assert code == 1 and "docs/page.md: results:demo is not what its record says" in said
+    call(copy, "--part", "demo", "--tables")
+    assert page(copy) == table
+
+
+def test_what_was_tried_out_is_no_result(call, copy):
+    code, said = call(copy, "--part", "demo", "--check", tiny=False)
+    assert code == 1 and "results:demo is not what its record says" in said
+    call(copy, "--part", "demo", "--tables", tiny=False)
+    assert "Not run yet with the new data: `make results PART=demo`." in page(copy)
+    _, said = call(copy, "--part", "demo", "--left", tiny=False)
+    assert "demo: 2 left" in said
+
+
+def test_what_is_left_takes_as_long_as_recorded_runs_of_its_kind_took(results, copy):
+    """A pace is of the same network tuned alike; what no record tells is not guessed."""
+    from remaking.parts import PARTS
+    from remaking.trainings import Paces
+
+    place = results.Place(root=copy, data=False)
+    path = copy / "docs/results/demo/runs.json"
+    runs = json.loads(path.read_text(encoding="utf-8"))
+    real = {row.label: PARTS["demo"].comparison(place, "demo").runs(row)[0].plan
+            for row in PARTS["demo"].comparison(place, "demo").rows}
+    runs[0].update(config=place.identity(real["linear"])["config"], training_images=1300, seconds=26.0)
+    path.write_text(json.dumps(runs), encoding="utf-8")
+    paces = Paces(results.Place(root=copy, data=False))
+    assert paces.seconds(real["linear"]) == pytest.approx(26.0)
+    real["linear"].Global.epochs *= 3
+    assert paces.seconds(real["linear"]) == pytest.approx(78.0)
+    assert paces.seconds(real["adaptformer"]) is None
+    assert [results.clock(seconds) for seconds in (40.2, 125, 3900)] == ["40 s", "2 min", "1 h 05 min"]
+
+
+def test_trying_out_needs_a_copy_of_the_documents(results, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["results.py", "-o", "Global.epochs=1"])
+    with pytest.raises(SystemExit):
+        results.main()
+    assert "give the copy of the documents" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda run: run["data"].update(Eval="0" * 64), "demo: linear, seed 0 was made on other data"),
+    (lambda run: run["config"]["Arch"].update(pretrained="sha256:" + "0" * 64),
+     "demo: linear, seed 0 was made on other weights")])
+def test_a_record_of_other_data_or_weights_is_named_and_made_anew(call, copy, change, said):
+    path = copy / "docs/results/demo/runs.json"
+    runs = json.loads(path.read_text(encoding="utf-8"))
+    right = json.loads(json.dumps(runs[0]))
+    change(runs[0])
+    path.write_text(json.dumps(runs), encoding="utf-8")
+    code, told = call(copy, "--part", "demo", "--left")
+    assert f"stale: {said}" in told and "demo: 1 left" in told
+    call(copy, "--part", "demo")
+    now = json.loads(path.read_text(encoding="utf-8"))
+    assert len(now) == 2 and now[1]["config"] == right["config"] and now[1]["data"] == right["data"]
+    assert now[1]["loss"] == right["loss"]
+
+
+def test_a_run_that_another_part_has_is_not_run_again(call, copy):
+    shutil.move(copy / "docs/results/demo", copy / "docs/results/elsewhere")
+    _, said = call(copy, "--part", "demo")
+    assert "demo: all is there" in said
+    assert len(json.loads((copy / "docs/results/demo/runs.json").read_text(encoding="utf-8"))) == 2
+
+
+def test_numbers_outside_of_markers_are_found(results):
+    from remaking import documents
+
+    table = "| method | top-1 |\n|---|---|\n| linear | 61.10 |\n"
+    assert list(documents.outside(f"# A\n\n{table}")) == ["method | top-1"]
+    assert not list(documents.outside(f"<!-- results:demo -->\n{table}<!-- /results:demo -->\n"))
+    assert not list(documents.outside(f"# Older: 0.1\n\n## Speed\n\n{table}"))
+    assert list(documents.outside(f"# Older: 0.1\n\n# Now\n\n{table}")) == ["method | top-1"]
+    assert not list(documents.outside(f"<!-- measured: python tools/x.py -->\n{table}"))
+    assert not list(documents.outside(f"```text\n{table}```\n"))
+    assert not list(documents.outside("| option | is |\n|---|---|\n| limit | 4 |\n"))
+
+
+def test_markers_that_do_not_fit_are_named(results, copy):
+    from remaking import documents
+
+    views = {"demo": lambda: "said"}
+    (copy / "docs" / "page.md").write_text("<!-- results:dmeo -->\n<!-- /results:dmeo -->\n", encoding="utf-8")
+    assert documents.wrong(copy, views) == ["docs/page.md: there is no dmeo; there are demo"]
+    (copy / "docs" / "page.md").write_text("<!-- results:demo -->\nsaid\n", encoding="utf-8")
+    assert "has no <!-- /results:NAME -->" in documents.wrong(copy, views)[0]
+
+
+def test_notebooks_and_the_chinese_readme_get_theirs(results, copy):
+    from remaking import documents
+
+    book = {"cells": [{"cell_type": "markdown", "metadata": {}, "source": ["# A\n", *PAGE.splitlines(keepends=True)]},
+                      {"cell_type": "code", "metadata": {}, "source": ["1"]}], "nbformat": 4, "nbformat_minor": 5}
+    (copy / "notebooks").mkdir()
+    (copy / "notebooks" / "a.ipynb").write_text(json.dumps(book), encoding="utf-8")
+    (copy / "README_ch.md").write_text(PAGE, encoding="utf-8")
+    documents.write(copy, {"demo": lambda: ""})
+    assert "尚未用新数据运行：`make results PART=demo`。" in (copy / "README_ch.md").read_text(encoding="utf-8")
+    documents.write(copy, {"demo": lambda: "![a](results/demo/a.png)"})
+    cell = "".join(json.loads((copy / "notebooks" / "a.ipynb").read_text(encoding="utf-8"))["cells"][0]["source"])
+    assert "<!-- results:demo -->\n![a](../docs/results/demo/a.png)\n<!-- /results:demo -->" in cell
+    assert "![a](docs/results/demo/a.png)" in (copy / "README_ch.md").read_text(encoding="utf-8")
+    assert not documents.wrong(copy, {"demo": lambda: "![a](results/demo/a.png)"})
+    assert len(documents.wrong(copy, {"demo": lambda: "other"})) == 3
+
+
+def test_few_images_are_passed_as_often_as_it_takes_for_the_same_steps(results):
+    from remaking import growing
+
+    steps = {}
+    for line in growing.lines("cifar10/vit_micro", ("linear",), (100, 500, 2000, 10000), steps=390, batch=128):
+        values = dict(change.split("=") for change in line.changes)
+        images, batch, epochs = (int(values[key]) for key in (
+            "DataLoader.Train.dataset.limit", "DataLoader.Train.sampler.batch_size", "Global.epochs"))
+        steps[images] = images // batch * epochs
+    assert steps == {100: 390, 500: 390, 2000: 390, 10000: 390}
