@@ -181,4 +181,7 @@ def _signature(make: Callable, hidden: Sequence[str]) -> tuple[dict[str, inspect
         hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
     except (NameError, TypeError, AttributeError):  # hints of a library, or too new for this Python
         hints = {}
-    return named, open_ended, hints
+    # Of one that makes its signature itself.
+    stated = {n: p.annotation for n, p in named.items()
+              if p.annotation is not p.empty and not isinstance(p.annotation, str)}
+    return named, open_ended, {**stated, **hints}

@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import Annotated
 
+_LEAST = 1e-37
+
 
 @dataclass(frozen=True)
 class Range:
@@ -20,7 +22,8 @@ class Range:
     below: bool = False
 
     def __contains__(self, value: float) -> bool:
-        return ((self.low < value if self.above else self.low <= value)
+        # What float32 takes for 0 is not above it.
+        return ((self.low + _LEAST < value if self.above else self.low <= value)
                 and (value < self.high if self.below else value <= self.high))
 
     def __str__(self) -> str:
@@ -36,6 +39,7 @@ Amount = Annotated[float, Range(0, 1e6)]
 Positive = Annotated[float, Range(0, 1e6, above=True)]
 Rate = Annotated[float, Range(0, 1000)]  # of learning
 Share = Annotated[float, Range(0, 1)]
+Probability = Annotated[float, Range(0, 1, above=True, below=True)]
 Below1 = Annotated[float, Range(0, 1, below=True)]
 Width = Annotated[int, Range(1, 10_000)]  # of what is added to a network: beyond, memory ends before training begins
 # Every epoch seeds Paddle, which takes 64 bits, with 1,000,003 seed + epoch.

@@ -7,24 +7,28 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Optional
 
 from ..config import Arch, Config, Sampler
 from ..config.paddleclas import why_not
-from ..data import BATCH_TRANSFORMS, DATASETS, TRANSFORMS
+from ..data import BATCH_TRANSFORMS, DATASETS, TRANSFORMS, build_transforms
+from ..data.holdout import PART
+from ..data.loader import TRANSFORM_BY
 from ..data.options import build_op
 from ..engine.amp import DTYPES, LEVELS
-from ..engine.optim import OPTIMIZERS, check_optimizer
+from ..engine.optim import check_optimizer
 from ..engine.schedules import check_schedule
 from ..errors import ConfigError, UserError, choose, together
 from ..models.heads import HEADS
 from ..networks import entry_of
-from ..options import check_options, construct
+from ..options import check_options, construct, typed
+from ..ranges import Probability
 from ..tasks import TASKS, SingleLabel
 from ..tuning import METHODS
+from ..tuning.frozen.layers import DTYPES as STORED
 from .data import SAMPLERS
 from .names import DATASET_OPTIONS
-from .task import entry
+from .task import check_any, entry
 
 KEEP_HEAD = "Pretrained"  # Arch.head: the classifier that comes with the weights
 
@@ -63,12 +67,15 @@ def _attempts(tree: Mapping[str, Any], training: bool) -> Iterator[Attempt]:
     arch = _options(tree, "Arch")
     if isinstance(arch.get("name"), str):
         yield "", None, lambda: _network(arch)
-    head = arch.get("head", "Linear")
-    yield "", None, lambda: _one_of("Arch.head", head, (*HEADS, KEEP_HEAD))
+    yield "", None, lambda: _one_of("Arch.head", arch.get("head", KEEP_HEAD), (*HEADS, KEEP_HEAD))
+    yield "", None, lambda: _one_of("Arch.frozen_dtype", arch.get("frozen_dtype", "float32"), STORED)
+    cache = _options(tree, "Global").get("cache_features", "auto")
+    if not isinstance(cache, bool):
+        yield "", None, lambda: _one_of("Global.cache_features", cache, ("auto", "True", "False"))
     task = {"name": SingleLabel.__name__, **_options(tree, "Task")}
     yield "", task["name"], lambda: construct(TASKS, task, "Task")
-    tuning = tree.get("Tuning") or []
-    for i, section in enumerate(tuning if isinstance(tuning, list) else [tuning]):
+    tuning = tree.get("Tuning", {"name": next(iter(METHODS))})
+    for i, section in enumerate(tuning or [{}] if isinstance(tuning, list) else [tuning]):
         where = f"Tuning.{i}" if isinstance(tuning, list) and len(tuning) > 1 else "Tuning"
         yield "", None, lambda section=section, where=where: construct(METHODS, section, where)
     for side in ("Train", "Eval") if training else ("Eval",):
@@ -88,23 +95,28 @@ def _network(arch: dict) -> None:
 
 def _side(side: dict, where: str) -> Iterator[Attempt]:
     data = _options(side, "dataset")
-    name = data.get("name")
-    if name is not None:
-        yield f"{where}.dataset", name, lambda: _data_set(data, f"{where}.dataset")
+    yield f"{where}.dataset", data.get("name"), lambda: _data_set(data, f"{where}.dataset")
     yield from _operators(data.get("transform_ops"), f"{where}.dataset.transform_ops", TRANSFORMS, "Transform")
     yield from _operators(data.get("batch_transform_ops"), f"{where}.dataset.batch_transform_ops", BATCH_TRANSFORMS,
                           "Batch transform")
     sampler = _options(side, "sampler").get("name", Sampler.name)
     yield f"{where}.sampler", sampler, lambda: _one_of("sampler.name", sampler, SAMPLERS)
+    by = _options(side, "loader").get("transform_by", TRANSFORM_BY[0])
+    yield f"{where}.loader", by, lambda: _one_of("transform_by", by, TRANSFORM_BY)
 
 
 def _data_set(data: dict, where: str) -> None:
-    _one_of(f"{where}.name", data["name"], DATASETS)
+    _one_of(f"{where}.name", data.get("name"), DATASETS)
+    _one_of(f"{where}.split", data.get("split", "train"), ("train", "test", PART))
+    _one_of(f"{where}.on_error", data.get("on_error", "raise"), ("raise", "skip"))
+    typed(data.get("holdout"), Optional[Probability], f"{where}.holdout")
     options = {key: value for key, value in data.items() if key not in ("name", *DATASET_OPTIONS)}
     check_options(DATASETS[data["name"]], options, f"{where} ({data['name']})", hidden=("transform", "seed"))
 
 
 def _operators(given: Any, where: str, table: Mapping[str, type], family: str) -> Iterator[Attempt]:
+    if given is not None and not isinstance(given, list):
+        yield where, None, lambda: build_transforms(given)
     for op in given if isinstance(given, list) else ():
         name = next(iter(op), None) if isinstance(op, Mapping) else op
         yield where, name, lambda op=op: build_op(op, table, family)
@@ -118,6 +130,8 @@ def _asked(tree: Mapping[str, Any], task: dict, side: str) -> Iterator[Attempt]:
         return
     for section, family in (("Loss", "losses"), ("Metric", "metrics")):
         given = _options(tree, section).get(side)
+        if given == []:
+            yield "", None, lambda section=section, family=family: check_any(built, family, [], f"{section}.{side}")
         for i, one in enumerate(given if isinstance(given, list) else ()):
             where, name = f"{section}.{side}.{i}", next(iter(one), None) if isinstance(one, Mapping) else None
             yield where, name, lambda one=one, where=where, family=family: entry(built, family, one, where)
@@ -125,7 +139,7 @@ def _asked(tree: Mapping[str, Any], task: dict, side: str) -> Iterator[Attempt]:
 
 def _learning(tree: Mapping[str, Any]) -> Iterator[Attempt]:
     optimizer = _options(tree, "Optimizer")
-    name = optimizer.get("name", OPTIMIZERS[0])
+    name = optimizer.get("name", None if "Optimizer" in tree else "Momentum")
     options = {key: value for key, value in optimizer.items() if key not in ("name", "lr")}
     yield "", name, lambda: check_optimizer(name, options)
     schedule = optimizer.get("lr") or {}

@@ -24,8 +24,7 @@ def task_of(config: Config) -> Task:
 def losses(config: Config, task: Task, side: str, data: Dataset) -> list:
     """The losses of a side, "Train" or "Eval", ready for its data."""
     built = entries(task, "losses", getattr(config.Loss, side), f"Loss.{side}")
-    if not built:
-        raise ConfigError(f"Loss.{side} is empty: name at least one of {', '.join(task.losses)}")
+    check_any(task, "losses", built, f"Loss.{side}")
     for loss in built:
         loss.prepare(data.labels, data.classes)
     return built
@@ -34,9 +33,14 @@ def losses(config: Config, task: Task, side: str, data: Dataset) -> list:
 def metrics(config: Config, task: Task, side: str) -> list:
     """The metrics of a side; those of an evaluation include the task's own reports."""
     built = entries(task, "metrics", getattr(config.Metric, side), f"Metric.{side}")
-    if not built:
-        raise ConfigError(f"Metric.{side} is empty: name at least one of {', '.join(task.metrics)}")
+    check_any(task, "metrics", built, f"Metric.{side}")
     return built + (task.reports() if side == "Eval" else [])
+
+
+def check_any(task: Task, family: str, given: list, where: str) -> None:
+    """Raises ConfigError for an empty list."""
+    if not given:
+        raise ConfigError(f"{where} is empty: name at least one of {', '.join(getattr(task, family))}")
 
 
 def entries(task: Task, family: str, given: list, where: str) -> list:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Union
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
@@ -11,14 +12,15 @@ from PIL import Image, ImageEnhance, ImageOps
 from ..ranges import Range
 from .errors import DataError, choose
 from .geometry import to_pil
-from .options import interval, number
+from .options import colour, interval, number
 
 GREY = (128, 128, 128)
+_MOST_JITTER = 10
 
 
 def _affine(picture: Image.Image, matrix: Sequence[float], fill: Sequence[int],
             filter_: Image.Resampling = Image.Resampling.NEAREST) -> Image.Image:
-    return picture.transform(picture.size, Image.Transform.AFFINE, matrix, filter_, fillcolor=tuple(fill))
+    return picture.transform(picture.size, Image.Transform.AFFINE, matrix, filter_, fillcolor=fill)
 
 
 # name -> (picture, strength, sign, fill) -> picture; the sign is drawn by the caller
@@ -52,8 +54,8 @@ class RandAugment:
     """RandAugment (Cubuk et al. 2019, arXiv:1909.13719): ``num_layers`` random changes of one strength.
 
     Args:
-        magnitude: 0 to 10. As in PaddleClas, posterize keeps int(0.4 magnitude) bits and solarize inverts
-            above 25.6 magnitude, so both are stronger where the magnitude is small.
+        magnitude: 0 to 10. As in PaddleClas, posterize keeps int(0.4 magnitude) bits (at least one) and solarize
+            inverts above 25.6 magnitude, so both are stronger where the magnitude is small.
         fillcolor: what appears where the image was moved away.
     """
 
@@ -65,9 +67,10 @@ class RandAugment:
         level = number(magnitude, "RandAugment.magnitude") / 10
         if not 0 <= level <= 1:
             raise DataError(f"RandAugment.magnitude is {magnitude!r}: give a number from 0 to 10.")
-        self.layers, self.fill = num_layers, fillcolor
+        fill = colour(fillcolor, "RandAugment.fillcolor")
+        self.layers, self.fill = num_layers, (fill,) * 3 if isinstance(fill, int) else fill
         strengths = {name: full * level for name, full in _FULL.items()}
-        strengths.update(posterize=int(4 * level), solarize=256 * level)
+        strengths.update(posterize=max(1, int(4 * level)), solarize=256 * level)
         self.changes = [(_CHANGES[name], strengths[name]) for name in _CHANGES]
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -146,8 +149,8 @@ class ColorJitter:
 
     random = True
 
-    def __init__(self, brightness: float | Sequence[float] = 0, contrast: float | Sequence[float] = 0,
-                 saturation: float | Sequence[float] = 0, hue: float = 0, prob: float = 1) -> None:
+    def __init__(self, brightness: Union[float, Sequence[float]] = 0, contrast: Union[float, Sequence[float]] = 0,
+                 saturation: Union[float, Sequence[float]] = 0, hue: float = 0, prob: float = 1) -> None:
         self.prob = number(prob, "ColorJitter.prob", Range(0, 1))
         self.hue = number(hue, "ColorJitter.hue")
         if not 0 <= self.hue <= 0.5:
@@ -157,11 +160,9 @@ class ColorJitter:
                                       ("contrast", contrast, ImageEnhance.Contrast),
                                       ("saturation", saturation, ImageEnhance.Color)):
             if isinstance(value, (list, tuple)):
-                low, high = interval(value, f"ColorJitter.{name}")
+                low, high = interval(value, f"ColorJitter.{name}", 1 + _MOST_JITTER)
             else:
-                width = number(value, f"ColorJitter.{name}")
-                if width < 0:
-                    raise DataError(f"ColorJitter.{name} is {value!r}: give a number that is not negative.")
+                width = number(value, f"ColorJitter.{name}", Range(0, _MOST_JITTER))
                 low, high = max(0.0, 1 - width), 1 + width
             if (low, high) != (1, 1):
                 self.enhancers.append((enhancer, low, high))
@@ -195,18 +196,21 @@ class RandomErasing:
 
     random = True
 
-    def __init__(self, EPSILON: float | str = 0.5, sl: float | str = 0.02, sh: float | str = 0.4,
-                 r1: float | str = 0.3, mean: Sequence[float] = (0.0, 0.0, 0.0), attempt: int = 100,
+    def __init__(self, EPSILON: Union[float, str] = 0.5, sl: Union[float, str] = 0.02, sh: Union[float, str] = 0.4,
+                 r1: Union[float, str] = 0.3, mean: Sequence[float] = (0.0, 0.0, 0.0), attempt: int = 100,
                  use_log_aspect: bool = False, mode: str = "const") -> None:
         if mode not in ("const", "rand", "pixel"):
             raise DataError(choose("RandomErasing.mode", mode, ("const", "rand", "pixel")))
         self.chance = number(EPSILON, "RandomErasing.EPSILON", Range(0, 1))
-        self.area = interval((sl, sh), "RandomErasing.sl and sh", 1)
+        self.area = interval((sl, sh), "RandomErasing.sl and sh", 1, 1e-6)
         if not 1 <= number(attempt, "RandomErasing.attempt") <= 10_000:
             raise DataError(f"RandomErasing.attempt is {attempt!r}: give a whole number from 1 to 10,000.")
-        low = number(r1, "RandomErasing.r1")
-        self.aspect = interval((low, 1 / low if low else 0), "RandomErasing.r1 and 1/r1")
-        self.log_aspect, self.attempts, self.mode, self.mean = use_log_aspect, attempt, mode, tuple(mean)
+        low = number(r1, "RandomErasing.r1", Range(0.01, 1))
+        self.aspect = low, 1 / low
+        if not isinstance(mean, (list, tuple)) or len(mean) != 3:
+            raise DataError(f"RandomErasing.mean is {mean!r}: give one number per channel (3).")
+        self.mean = tuple(number(value, "RandomErasing.mean", Range(-1e6, 1e6)) for value in mean)
+        self.log_aspect, self.attempts, self.mode = use_log_aspect, attempt, mode
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if image.shape[2] != 3:

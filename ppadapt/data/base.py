@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from typing import ClassVar
+from typing import ClassVar, Optional, Union
 
 import numpy as np
 
+from ..ranges import Count
 from .errors import BrokenImageError, DataError, choose
 from .transforms import Compose, build_transforms
 
@@ -46,8 +47,8 @@ class Dataset:
     implied = False
     per_image: ClassVar[tuple[str, ...]] = ("images", "labels")  # attributes that hold one entry per image
 
-    def __init__(self, split: str = "train", transform: list | Compose | None = None, seed: int = 0,
-                 on_error: str = "raise", limit: int | None = None) -> None:
+    def __init__(self, split: str = "train", transform: Union[list, Compose, None] = None, seed: int = 0,
+                 on_error: str = "raise", limit: Optional[Count] = None) -> None:
         if split not in ("train", "test"):
             raise DataError(choose("split", split, ("train", "test")))
         if on_error not in ("raise", "skip"):

@@ -8,10 +8,11 @@ labels here, the pair of labels stays apart, so that the loss needs no class cou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
+from ..ranges import Count, Range
 from .errors import DataError
 from .options import build_op, number
 
@@ -21,11 +22,8 @@ if TYPE_CHECKING:
 Mixed = tuple  # (images [N, C, H, W], (labels_a [N], labels_b [N], lam))
 
 
-def _alpha(value: float | str, owner: str) -> float:
-    alpha = number(value, f"{owner}.alpha")
-    if alpha <= 0:
-        raise DataError(f"{owner}.alpha is {value!r}: give a number above 0.")
-    return alpha
+# Of a Beta distribution: below, nearly every share is 0 or 1, and numpy's generator comes to no end.
+_ALPHA = Range(0.01, 1000)
 
 
 class MixupOperator:
@@ -36,8 +34,8 @@ class MixupOperator:
     ``class_num`` is accepted as PaddleClas's files write it, and not needed.
     """
 
-    def __init__(self, alpha: float = 1.0, class_num: int | None = None) -> None:
-        self.alpha = _alpha(alpha, "MixupOperator")
+    def __init__(self, alpha: float = 1.0, class_num: Optional[Count] = None) -> None:
+        self.alpha = number(alpha, "MixupOperator.alpha", _ALPHA)
 
     def __call__(self, images: paddle.Tensor, labels: paddle.Tensor, rng: np.random.Generator) -> Mixed:
         order = rng.permutation(len(images))
@@ -52,8 +50,8 @@ class CutmixOperator:
     ``lam`` is then set to what the clipped box leaves of the first image.
     """
 
-    def __init__(self, alpha: float = 0.2, class_num: int | None = None) -> None:
-        self.alpha = _alpha(alpha, "CutmixOperator")
+    def __init__(self, alpha: float = 0.2, class_num: Optional[Count] = None) -> None:
+        self.alpha = number(alpha, "CutmixOperator.alpha", _ALPHA)
 
     def __call__(self, images: paddle.Tensor, labels: paddle.Tensor, rng: np.random.Generator) -> Mixed:
         order = rng.permutation(len(images))
@@ -79,7 +77,7 @@ class OpSampler:
         DataError: when a ``prob`` is missing, or they add up to more than 1.
     """
 
-    def __init__(self, class_num: int | None = None, **ops: dict) -> None:
+    def __init__(self, class_num: Optional[Count] = None, **ops: dict) -> None:
         self.ops, self.limits, total = [], [], 0.0
         single = {name: op for name, op in BATCH_TRANSFORMS.items() if op is not OpSampler}
         for name, options in ops.items():

@@ -8,13 +8,14 @@ import tarfile
 import zlib
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import BinaryIO, ClassVar, Optional
 
 import numpy as np
 
 from .. import limits
 from ..errors import FileError, brief
 from ..pickles import Walk, read_pickle
+from ..ranges import Count
 from .base import Dataset
 from .download import download
 from .errors import DataError, choose
@@ -192,8 +193,8 @@ class CIFAR10(Dataset):
     mirrors = ("https://dataset.bj.bcebos.com/cifar/", "https://www.cs.toronto.edu/~kriz/")
     label = "label"
 
-    def __init__(self, split: str = "train", transform: list | None = None, seed: int = 0,
-                 on_error: str = "raise", limit: int | None = None,
+    def __init__(self, split: str = "train", transform: Optional[list] = None, seed: int = 0,
+                 on_error: str = "raise", limit: Optional[Count] = None,
                  root: Places = None, download: bool = True) -> None:
         super().__init__(split, transform, seed, on_error, limit)
         path = self._find(root, download)
@@ -240,8 +241,8 @@ class CIFAR100(CIFAR10):
     label_keys: ClassVar = {"fine": ("fine_labels", "fine_label_names"),
                             "coarse": ("coarse_labels", "coarse_label_names")}
 
-    def __init__(self, split: str = "train", transform: list | None = None, seed: int = 0,
-                 on_error: str = "raise", limit: int | None = None,
+    def __init__(self, split: str = "train", transform: Optional[list] = None, seed: int = 0,
+                 on_error: str = "raise", limit: Optional[Count] = None,
                  root: Places = None, download: bool = True, label: str = "fine") -> None:
         if label not in self.label_keys:
             raise DataError(choose("CIFAR100.label", label, self.label_keys))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 from functools import lru_cache
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 
+from ..ranges import Count
 from .base import Dataset
 from .errors import DataError
 
@@ -42,8 +44,8 @@ class Digits(Dataset):
         DataError: when scikit-learn is missing.
     """
 
-    def __init__(self, split: str = "train", transform: list | None = None, seed: int = 0,
-                 on_error: str = "raise", limit: int | None = None) -> None:
+    def __init__(self, split: str = "train", transform: Optional[list] = None, seed: int = 0,
+                 on_error: str = "raise", limit: Optional[Count] = None) -> None:
         super().__init__(split, transform, seed, on_error, limit)
         table = _read()
         part = (table[:TRAIN] if split == "train" else table[TRAIN:])[:limit]

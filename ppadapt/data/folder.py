@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 
 from ..errors import brief
 from ..files import IMAGE_SUFFIXES
+from ..ranges import Count
 from .base import log
 from .errors import DataError
 from .find import UNREADABLE, Found, find_images, is_hidden, unreadable
@@ -50,8 +52,8 @@ class ImageFolder(ImagesInFiles):
             class should be.
     """
 
-    def __init__(self, split: str = "train", transform: list | None = None, seed: int = 0,
-                 on_error: str = "raise", limit: int | None = None,
+    def __init__(self, split: str = "train", transform: Optional[list] = None, seed: int = 0,
+                 on_error: str = "raise", limit: Optional[Count] = None,
                  root: Places = None) -> None:
         super().__init__(split, transform, seed, on_error, limit)
         given, skip = root, on_error == "skip"

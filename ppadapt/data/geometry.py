@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Optional, Union
 
 import numpy as np
 from PIL import Image
@@ -11,7 +12,7 @@ from PIL import Image
 from .. import limits
 from .coordinates import Coordinates
 from .errors import DataError, choose
-from .options import MOST_SIDE, interval, pair
+from .options import MOST_SIDE, colour, interval, is_whole, pair
 
 _PIL = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR,
         "bicubic": Image.Resampling.BICUBIC, "box": Image.Resampling.BOX,
@@ -19,6 +20,10 @@ _PIL = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINE
 _CV2 = {"nearest": Image.Resampling.NEAREST, "bilinear": Image.Resampling.BILINEAR,
         "bicubic": Image.Resampling.BICUBIC, "area": Image.Resampling.BOX,
         "lanczos": Image.Resampling.LANCZOS}
+
+
+_BACKENDS = ("pil", "cv2")
+_RATIOS = 100, 0.01  # of width to height: the most and the least
 
 
 def to_pil(image: np.ndarray) -> Image.Image:
@@ -37,7 +42,7 @@ class Resizer:
     lanczos Pillow's filters stand in, so shrinking is smoother than OpenCV's.
     """
 
-    def __init__(self, interpolation: str | None, backend: str, owner: str) -> None:
+    def __init__(self, interpolation: Optional[str], backend: str, owner: str) -> None:
         table = {"pil": _PIL, "cv2": _CV2}.get(str(backend).lower())
         if table is None:
             raise DataError(choose(f"{owner}.backend", backend, ("pil", "cv2")))
@@ -79,11 +84,12 @@ class ResizeImage:
 
     random = False
 
-    def __init__(self, size: int | Sequence[int] | None = None, resize_short: int | None = None,
-                 interpolation: str | None = None, backend: str = "cv2") -> None:
-        if not resize_short and size is None:
-            raise DataError("ResizeImage needs size or resize_short: give one of them in pixels.")
-        self.short = pair(resize_short, "ResizeImage.resize_short")[0] if resize_short else None
+    def __init__(self, size: Union[int, Sequence[int], None] = None, resize_short: Optional[int] = None,
+                 interpolation: Optional[str] = None, backend: str = "cv2") -> None:
+        if (resize_short is None) == (size is None):
+            raise DataError("ResizeImage needs size or resize_short: give one of them in pixels" + (
+                "." if size is None else ", not both."))
+        self.short = None if resize_short is None else pair(resize_short, "ResizeImage.resize_short")[0]
         self.size = None if self.short else pair(size, "ResizeImage.size")
         self.resize = Resizer(interpolation, backend, "ResizeImage")
         self.interpolation, self.backend = self.resize.name, self.resize.backend
@@ -101,7 +107,7 @@ class CropImage:
 
     random = False
 
-    def __init__(self, size: int | Sequence[int]) -> None:
+    def __init__(self, size: Union[int, Sequence[int]]) -> None:
         self.size = pair(size, "CropImage.size")
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
@@ -124,12 +130,12 @@ class RandCropImage:
 
     random = True
 
-    def __init__(self, size: int | Sequence[int], scale: Sequence[float] | None = None,
-                 ratio: Sequence[float] | None = None, interpolation: str | None = None,
+    def __init__(self, size: Union[int, Sequence[int]], scale: Optional[Sequence[float]] = None,
+                 ratio: Optional[Sequence[float]] = None, interpolation: Optional[str] = None,
                  use_log_aspect: bool = False, backend: str = "cv2") -> None:
         self.size = pair(size, "RandCropImage.size")
-        self.scale = interval(scale or (0.08, 1.0), "RandCropImage.scale", 1)
-        self.ratio = interval(ratio or (3 / 4, 4 / 3), "RandCropImage.ratio")
+        self.scale = interval((0.08, 1.0) if scale is None else scale, "RandCropImage.scale", 1)
+        self.ratio = interval((3 / 4, 4 / 3) if ratio is None else ratio, "RandCropImage.ratio", *_RATIOS)
         self.log_aspect = use_log_aspect
         self.resize = Resizer(interpolation, backend, "RandCropImage")
 
@@ -156,11 +162,11 @@ class RandomResizedCrop:
 
     random = True
 
-    def __init__(self, size: int | Sequence[int], scale: Sequence[float] = (0.08, 1.0),
+    def __init__(self, size: Union[int, Sequence[int]], scale: Sequence[float] = (0.08, 1.0),
                  ratio: Sequence[float] = (3 / 4, 4 / 3), interpolation: str = "bicubic") -> None:
         self.size = pair(size, "RandomResizedCrop.size")
         self.scale = interval(scale, "RandomResizedCrop.scale", 1)
-        low, high = interval(ratio, "RandomResizedCrop.ratio")
+        low, high = interval(ratio, "RandomResizedCrop.ratio", *_RATIOS)
         self.log_ratio = math.log(low), math.log(high)
         self.resize = Resizer(interpolation, "pil", "RandomResizedCrop")
 
@@ -182,7 +188,7 @@ class RandCropImageV2:
 
     random = True
 
-    def __init__(self, size: int | Sequence[int]) -> None:
+    def __init__(self, size: Union[int, Sequence[int]]) -> None:
         self.size = pair(size, "RandCropImageV2.size")
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -222,17 +228,19 @@ class Pad:
 
     random = False
 
-    def __init__(self, padding: int | Sequence[int], fill: int | Sequence[int] = 0,
+    def __init__(self, padding: Union[int, Sequence[int]], fill: Union[int, Sequence[int]] = 0,
                  padding_mode: str = "constant", backend: str = "pil") -> None:
         modes = ("constant", "edge", "reflect", "symmetric")
         if padding_mode not in modes:
             raise DataError(choose("Pad.padding_mode", padding_mode, modes))
-        values = [padding] if isinstance(padding, int) else padding
+        values = [padding] if is_whole(padding) else padding
         if (not isinstance(values, (list, tuple)) or len(values) not in (1, 2, 4)
-                or not all(isinstance(v, int) and 0 <= v <= MOST_SIDE for v in values)):
+                or not all(is_whole(v) and 0 <= v <= MOST_SIDE for v in values)):
             raise DataError(f"Pad.padding is {padding!r}: give 1, 2 or 4 whole numbers from 0 to {MOST_SIDE:,}.")
         self.left, self.top, self.right, self.bottom = tuple(values) * (4 // len(values))
-        self.mode, self.fill = padding_mode, fill
+        if backend not in _BACKENDS:
+            raise DataError(choose("Pad.backend", backend, _BACKENDS))
+        self.mode, self.fill = padding_mode, colour(fill, "Pad.fill")
         self._index: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:

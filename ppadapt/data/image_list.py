@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 
 from .. import limits
 from ..errors import brief
+from ..ranges import Count
 from .base import log
 from .errors import DataError
 from .in_files import ImagesInFiles
@@ -32,9 +34,9 @@ class ImageNetDataset(ImagesInFiles):
             labels, and naming an image that is missing (with ``on_error='skip'`` it is skipped and counted instead).
     """
 
-    def __init__(self, split: str = "train", transform: list | None = None, seed: int = 0,
-                 on_error: str = "raise", limit: int | None = None,
-                 image_root: Places = None, cls_label_path: Places = None, delimiter: str | None = None,
+    def __init__(self, split: str = "train", transform: Optional[list] = None, seed: int = 0,
+                 on_error: str = "raise", limit: Optional[Count] = None,
+                 image_root: Places = None, cls_label_path: Places = None, delimiter: Optional[str] = None,
                  relabel: bool = False, class_id_map_file: Places = None) -> None:
         super().__init__(split, transform, seed, on_error, limit)
         if not image_root or not cls_label_path:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ppadapt")
 SHM = "/dev/shm"
+TRANSFORM_BY = ("auto", "image", "batch")
 _SHUFFLE_STREAM = 0x5AFF1E  # keeps the order's draws apart from those of an image with the same numbers
 _MIX_STREAM = 0x3178
 
@@ -250,8 +251,8 @@ def _can_start_workers() -> bool:
 
 def _choose(dataset: Dataset, transform_by: str) -> tuple[BatchedTransform | None, str]:
     """The transform for whole batches, or None where images go one by one; and the reason."""
-    if transform_by not in ("auto", "image", "batch"):
-        raise DataError(choose("transform_by", transform_by, ("auto", "image", "batch")))
+    if transform_by not in TRANSFORM_BY:
+        raise DataError(choose("transform_by", transform_by, TRANSFORM_BY))
     if transform_by == "image":
         return None, "transformed one by one, as transform_by says"
     try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Optional
 
 import numpy as np
 
 from .. import limits
 from ..errors import brief
+from ..ranges import Count
 from .base import log
 from .errors import DataError
 from .in_files import ImagesInFiles
@@ -49,8 +51,8 @@ class MultiLabelDataset(_MultiLabelFiles):
             ``on_error='skip'`` missing images are left out and counted).
     """
 
-    def __init__(self, split: str = "train", transform: list | None = None, seed: int = 0,
-                 on_error: str = "raise", limit: int | None = None, image_root: Places = None,
+    def __init__(self, split: str = "train", transform: Optional[list] = None, seed: int = 0,
+                 on_error: str = "raise", limit: Optional[Count] = None, image_root: Places = None,
                  cls_label_path: Places = None, class_id_map_file: Places = None, label_ratio: bool = False) -> None:
         super().__init__(split, transform, seed, on_error, limit)
         if not image_root or not cls_label_path:
@@ -101,8 +103,8 @@ class NUSWIDE(_MultiLabelFiles):
             to be had: ``on_error='skip'`` leaves out those that are missing, and counts them.
     """
 
-    def __init__(self, split: str = "train", transform: list | None = None, seed: int = 0,
-                 on_error: str = "raise", limit: int | None = None, root: Places = None,
+    def __init__(self, split: str = "train", transform: Optional[list] = None, seed: int = 0,
+                 on_error: str = "raise", limit: Optional[Count] = None, root: Places = None,
                  image_root: Places = None, labelled_only: bool = False) -> None:
         super().__init__(split, transform, seed, on_error, limit)
         root, part = first(root, lambda place: (place / "ImageList").is_dir()), split.capitalize()

@@ -33,17 +33,31 @@ def number(value: float | str, what: str, allowed: Range = _ANY) -> float:
     return result
 
 
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number, which True is not."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
 def pair(value: int | Sequence[int], what: str) -> tuple[int, int]:
     """``size`` -> (size, size); two numbers stay as they are."""
-    values = (value, value) if isinstance(value, (int, np.integer)) else value
-    if (isinstance(value, bool) or not isinstance(values, (list, tuple)) or len(values) != 2
-            or not all(isinstance(v, (int, np.integer)) and 0 < v <= MOST_SIDE for v in values)):
+    values = (value, value) if is_whole(value) else value
+    if (not isinstance(values, (list, tuple)) or len(values) != 2
+            or not all(is_whole(v) and 0 < v <= MOST_SIDE for v in values)):
         raise DataError(f"{what} is {value!r}: give a positive whole number, or two, of at most {MOST_SIDE:,}.")
     return int(values[0]), int(values[1])
 
 
-def interval(value: Sequence[float], what: str, most: float = math.inf) -> tuple[float, float]:
-    """Two positive numbers in rising order, none above ``most``."""
+def colour(value: int | Sequence[int], what: str) -> int | tuple[int, int, int]:
+    """A level from 0 to 255, or one for each channel."""
+    values = [value] if is_whole(value) else value
+    if (not isinstance(values, (list, tuple)) or len(values) not in (1, 3)
+            or not all(is_whole(v) and 0 <= v <= 255 for v in values)):
+        raise DataError(f"{what} is {value!r}: give a whole number from 0 to 255, or three of them (RGB).")
+    return tuple(values) if len(values) == 3 else values[0]
+
+
+def interval(value: Sequence[float], what: str, most: float = math.inf, least: float = 0.0) -> tuple[float, float]:
+    """Two positive numbers in rising order, none below ``least`` or above ``most``."""
     if not isinstance(value, (list, tuple)) or len(value) != 2:
         raise DataError(f"{what} is {value!r}: give two numbers, the smallest and the largest.")
     low, high = (number(v, what) for v in value)
@@ -51,6 +65,8 @@ def interval(value: Sequence[float], what: str, most: float = math.inf) -> tuple
         raise DataError(f"{what} is {value!r}: give two positive numbers, the smaller one first.")
     if high > most:
         raise DataError(f"{what} is {value!r}: the largest may be {most:g}.")
+    if low < least:
+        raise DataError(f"{what} is {value!r}: the smallest may be {least:g}.")
     return low, high
 
 

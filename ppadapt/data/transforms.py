@@ -8,6 +8,7 @@ Pillow: no OpenCV.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Optional, Union
 
 import numpy as np
 
@@ -26,6 +27,8 @@ class DecodeImage:
 
     def __init__(self, to_rgb: bool = True, to_np: bool = False, channel_first: bool = False,
                  backend: str = "pil") -> None:
+        if backend not in ("pil", "cv2"):  # both are decoded by Pillow, as they look
+            raise DataError(choose("DecodeImage.backend", backend, ("pil", "cv2")))
         self.to_rgb, self.channel_first = to_rgb, channel_first
 
     def __call__(self, image: np.ndarray | bytes | str, rng: np.random.Generator | None = None) -> np.ndarray:
@@ -47,15 +50,15 @@ class NormalizeImage:
 
     random = False
 
-    def __init__(self, scale: float | str | None = None, mean: Sequence[float] | None = None,
-                 std: Sequence[float] | None = None, order: str = "chw", output_fp16: bool = False,
+    def __init__(self, scale: Union[float, str, None] = None, mean: Optional[Sequence[float]] = None,
+                 std: Optional[Sequence[float]] = None, order: str = "chw", output_fp16: bool = False,
                  channel_num: int = 3) -> None:
         if output_fp16 or channel_num != 3:
             raise DataError("NormalizeImage gives three float32 channels: remove output_fp16 and channel_num "
                             "(AMP.level chooses the precision).")
         if order not in ("", "hwc", "chw"):
             raise DataError(choose("NormalizeImage.order", order, ("''", "hwc", "chw")))
-        scale = 1 / 255 if scale is None else number(scale, "NormalizeImage.scale", Range(0, above=True))
+        scale = 1 / 255 if scale is None else number(scale, "NormalizeImage.scale", Range(0, 1000, above=True))
         self.scale = np.float32(scale)
         self.chw = order == "chw"
         self.mean = self._channels(mean, (0.485, 0.456, 0.406), "mean")
@@ -69,7 +72,7 @@ class NormalizeImage:
         values = default if given is None else given
         if not isinstance(values, (list, tuple, np.ndarray)) or len(values) != 3:
             raise DataError(f"NormalizeImage.{what} is {given!r}: give one number per channel (3).")
-        return np.array([number(v, f"NormalizeImage.{what}") for v in values], np.float32)
+        return np.array([number(v, f"NormalizeImage.{what}", Range(-1e6, 1e6)) for v in values], np.float32)
 
     def __call__(self, image: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
         if image.ndim != 3 or image.shape[0 if self.chw else 2] != 3:

@@ -14,13 +14,14 @@ from ..options import check_against, hints_of, options_of, typed
 from ..ranges import Amount, Below1, Count, Positive, Range, Share
 from .schedules import Schedule
 
+_UNFIT = ("Optimizer", "LBFGS", "Rprop")  # no optimizer, one that takes a function, one that takes no schedule
 OPTIMIZERS = [n for n in dir(paddle.optimizer)
-              if inspect.isclass(getattr(paddle.optimizer, n)) and n not in ("Optimizer", "LBFGS")]
+              if inspect.isclass(getattr(paddle.optimizer, n)) and n not in _UNFIT]
 # Of the numbers among the options of Paddle's classes, which have no hints. The others are True or False.
 _HINTS = {**dict.fromkeys(("momentum", "beta1", "beta2", "rho"), Below1),
-          **dict.fromkeys(("weight_decay", "lamb_weight_decay"), Optional[Amount]), "momentum_decay": Share,
+          "weight_decay": Optional[Amount], "lamb_weight_decay": Amount, "momentum_decay": Share,
           "epsilon": Annotated[float, Range(0, 1, above=True)], "initial_accumulator_value": Amount,
-          "rescale_grad": Positive, "batch_num": Count, "learning_rate_range": list, "etas": list}
+          "rescale_grad": Positive, "batch_num": Count}
 # Given by us, or functions, which a YAML file cannot say.
 _OURS = ("self", "parameters", "name", "learning_rate", "grad_clip", "apply_decay_param_fun", "lr_ratio",
          "exclude_from_weight_decay_fn")
@@ -44,9 +45,11 @@ def build_optimizer(parameters: Mapping[str, paddle.Tensor], schedule: Schedule,
     Raises:
         ConfigError: for an unknown name or option, or one that the optimizer does not have.
     """
-    check_optimizer(name, options)
+    checked = {**options, "clip_norm": clip_norm, "clip_value": clip_value, "regularizer": regularizer}
+    check_optimizer(name, checked)
+    options = {key: checked[key] for key in options}
     make = getattr(paddle.optimizer, name)
-    if regularizer:
+    if regularizer is not None:
         if options.get("weight_decay"):
             raise ConfigError("Optimizer has both weight_decay and regularizer: keep one")
         options["weight_decay"] = _regularizer(regularizer)

@@ -23,6 +23,7 @@ from ..options import check_against, hints_of, options_of
 from ..ranges import Amount, Count, Positive, Range, Rate, Share, Whole
 
 Fraction = Annotated[float, Range(0, 1, below=True)]
+Divisor = Annotated[float, Range(1, 1e6)]
 
 
 @dataclass
@@ -102,7 +103,7 @@ def cyclic(span: Span, max_learning_rate: Rate, step_size_up: Count, step_size_d
                               exp_gamma, None, scale_mode)
 
 
-def one_cycle(span: Span, divide_factor: Positive = 25.0, end_learning_rate: Rate = 1e-10, phase_pct: Fraction = 0.3,
+def one_cycle(span: Span, divide_factor: Divisor = 25.0, end_learning_rate: Rate = 1e-10, phase_pct: Fraction = 0.3,
               anneal_strategy: str = "cos", three_phase: bool = False,
               max_learning_rate: Optional[Rate] = None) -> paddle_lr.LRScheduler:
     """From a part of the rate up to it, then down to nearly nothing, over all of training."""
@@ -147,11 +148,12 @@ _HINTS = {
     **dict.fromkeys(("T_max", "T_0", "T_mult", "decay_steps", "step_size", "step_size_up", "total_steps",
                      "d_model"), Count),
     **dict.fromkeys(("eta_min", "end_lr", "end_learning_rate", "max_learning_rate", "base_learning_rate"), Rate),
-    **dict.fromkeys(("gamma", "end_factor", "phase_pct"), Share), **dict.fromkeys(("cycle", "three_phase"), bool),
-    **dict.fromkeys(("power", "exp_gamma", "divide_factor"), Positive), "step_size_down": Optional[Count],
-    **dict.fromkeys(("mode", "scale_mode", "anneal_strategy"), str), "warmup_steps": Whole,
+    **dict.fromkeys(("end_factor", "phase_pct"), Share), **dict.fromkeys(("cycle", "three_phase"), bool),
+    **dict.fromkeys(("power", "exp_gamma"), Positive), "step_size_down": Optional[Count],
+    **dict.fromkeys(("mode", "scale_mode", "anneal_strategy"), str), "warmup_steps": Count,
+    "divide_factor": Divisor,
     **dict.fromkeys(("milestones", "boundaries", "values"), list),
-    "start_factor": Annotated[float, Range(0, 1, above=True)]}
+    **dict.fromkeys(("gamma", "start_factor"), Annotated[float, Range(0, 1, above=True)])}
 
 
 class Schedule(paddle_lr.LRScheduler):
@@ -244,6 +246,10 @@ def check_schedule(options: dict) -> None:
     required = [key for key, parameter in inspect.signature(make).parameters.items()
                 if parameter.default is parameter.empty and key not in ("span", *_AUTOMATIC)]
     check_against(hints, schedule_options(name, {}), options, f"Optimizer.lr ({name})", required)
+    for option in ("milestones", "decay_epochs", "boundaries"):
+        _rising(option, options.get(option) or [])
+    for rate in options.get("values") or []:
+        _number(f"Optimizer.lr ({name}), values", rate, 1000)
 
 
 def schedule_options(name: Any, given: Mapping[str, Any]) -> Optional[list[str]]:
@@ -260,8 +266,8 @@ def _rate(name: str, learning_rate: Optional[float], options: dict) -> float:
     key = _OWN_RATE.get(name)
     said = options.get(key) if key else None
     if isinstance(said, list):  # of Piecewise
-        said = [_number("Optimizer.lr (Piecewise), values", value) for value in said][0] if said else None
-    if isinstance(said, bool) or not isinstance(said, (int, float)):  # absent, or what its schedule refuses
+        said = said[0] if said else None
+    if said is None:
         return 0.001 if learning_rate is None else learning_rate
     if learning_rate not in (None, said):
         raise ConfigError(f"Optimizer.lr ({name}) begins with {said} by its {key} and learning_rate is "
@@ -321,7 +327,7 @@ def _rising(what: str, times: list) -> list:
     return times
 
 
-def _number(where: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise ConfigError(f"{where} holds {brief(value)}: each must be a number of at least 0")
+def _number(where: str, value: Any, most: float = 1e9) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
+        raise ConfigError(f"{where} holds {brief(value)}: each must be a number of at least 0 and at most {most:,.0f}")
     return value

@@ -9,6 +9,7 @@ import numpy as np
 import paddle
 from paddle.nn import functional as F
 
+from ..ranges import Probability
 from .multi_label_losses import MultiLabelAsymmetricLoss, MultiLabelLoss
 from .multi_label_metrics import AccuracyScore, HammingDistance, MultiLabelF1, MultiLabelMAP
 from .task import Task, TaskError
@@ -30,7 +31,7 @@ class MultiLabel(Task):
     headline: ClassVar = {"mAP": "mAP", "micro_f1": "micro F1", "macro_f1": "macro F1"}
     axis, output, measure = "mAP (%)", "independent probabilities", "a log-probability"
 
-    def __init__(self, threshold: float = 0.5):
+    def __init__(self, threshold: Probability = 0.5):
         if isinstance(threshold, bool) or not 0 < threshold < 1:
             raise TaskError(f"Task.threshold {threshold} is not allowed: give a probability between 0 and 1, such as "
                             "0.5")

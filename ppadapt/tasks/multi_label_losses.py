@@ -2,14 +2,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Optional
+from typing import Annotated, Optional
 
 import numpy as np
 import paddle
 from paddle.nn import functional as F
 
-from ..ranges import Positive
+from ..ranges import Below1, Positive, Range, Share
 from .loss import Loss
+
+_Power = Annotated[float, Range(0, 100)]
 
 
 class MultiLabelLoss(Loss):
@@ -17,17 +19,17 @@ class MultiLabelLoss(Loss):
 
     Args:
         weight: factor of this loss in the sum.
-        epsilon: label smoothing, (1 - epsilon) target + epsilon / C. As in PaddleClas null, and what is not between
-            0 and 1, is none.
+        epsilon: label smoothing, (1 - epsilon) target + epsilon / C; null is none. (PaddleClas takes what is not
+            between 0 and 1 for none, too.)
         size_sum: sum over the classes instead of their mean.
         weight_ratio: weight a class's positives by exp(1 - r) and its negatives by exp(r), where r is the share of
             images that have it in the data the loss is for (Li et al., 2015, for pedestrian attributes).
     """
 
-    def __init__(self, weight: Positive = 1.0, epsilon: Optional[float] = None, size_sum: bool = False,
+    def __init__(self, weight: Positive = 1.0, epsilon: Optional[Below1] = None, size_sum: bool = False,
                  weight_ratio: bool = False):
         self.weight, self.size_sum, self.weight_ratio = weight, size_sum, weight_ratio
-        self.epsilon = epsilon if epsilon is not None and 0 < epsilon < 1 else 0.0
+        self.epsilon = epsilon or 0.0
         self.ratio = None
 
     def prepare(self, labels: np.ndarray, classes: Sequence[str]) -> None:
@@ -55,8 +57,9 @@ class MultiLabelAsymmetricLoss(Loss):
         reduction: "sum" over classes and images, as PaddleClas has it, or "mean" over both.
     """
 
-    def __init__(self, weight: Positive = 1.0, gamma_pos: float = 1, gamma_neg: float = 4, clip: Optional[float] = 0.05,
-                 epsilon: float = 1e-8, disable_focal_loss_grad: bool = True, reduction: str = "sum"):
+    def __init__(self, weight: Positive = 1.0, gamma_pos: _Power = 1, gamma_neg: _Power = 4,
+                 clip: Optional[Share] = 0.05, epsilon: Annotated[float, Range(0, 0.5, above=True)] = 1e-8,
+                 disable_focal_loss_grad: bool = True, reduction: str = "sum"):
         if reduction not in ("sum", "mean"):
             raise ValueError(f"reduction {reduction!r} is not allowed: give sum or mean")
         self.weight, self.gamma_pos, self.gamma_neg, self.clip = weight, gamma_pos, gamma_neg, clip or 0.0

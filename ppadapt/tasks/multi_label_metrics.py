@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from paddle.nn import functional as F
 
+from ..ranges import Probability
 from .metric import Metric, dominant
 from .single_label_metrics import per_class
 
@@ -54,7 +55,7 @@ class MultiLabelMAP(Metric):
 class _Counts(Metric):
     """Counts of right and wrong answers per class, at a threshold."""
 
-    def __init__(self, threshold: float = 0.5):
+    def __init__(self, threshold: Probability = 0.5):
         super().__init__()
         self.threshold = threshold
 
@@ -116,7 +117,7 @@ class AccuracyScore(_Counts):
         base: "label" or "sample". threshold: of the probability; that of the Task when absent.
     """
 
-    def __init__(self, base: str = "label", threshold: float = 0.5):
+    def __init__(self, base: str = "label", threshold: Probability = 0.5):
         super().__init__(threshold)
         if base not in ("label", "sample"):
             raise ValueError(f"base {base!r} is not allowed: give label or sample")

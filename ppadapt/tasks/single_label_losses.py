@@ -2,13 +2,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Union
+from typing import Annotated, Union
 
 import numpy as np
 import paddle
 from paddle.nn import functional as F
 
-from ..ranges import Positive
+from ..ranges import Below1, Positive, Range
 from .loss import Loss
 from .task import TaskError
 
@@ -27,7 +27,7 @@ class CELoss(Loss):
             weights in the batch instead.
     """
 
-    def __init__(self, weight: Positive = 1.0, epsilon: float = 0.0,
+    def __init__(self, weight: Positive = 1.0, epsilon: Below1 = 0.0,
                  class_weight: Union[list, dict, str, None] = None):
         if not 0 <= epsilon < 1:
             raise ValueError(f"epsilon {epsilon} is not allowed: give a number in [0, 1)")
@@ -56,7 +56,8 @@ class FocalLoss(CELoss):
         gamma: 0 is the cross-entropy. weight, class_weight: as of CELoss; class_weight is the paper's alpha.
     """
 
-    def __init__(self, weight: Positive = 1.0, gamma: float = 2.0, class_weight: Union[list, dict, str, None] = None):
+    def __init__(self, weight: Positive = 1.0, gamma: Annotated[float, Range(0, 100)] = 2.0,
+                 class_weight: Union[list, dict, str, None] = None):
         super().__init__(weight, 0.0, class_weight)
         if not gamma >= 0:
             raise ValueError(f"gamma {gamma} is not allowed: give 0 or more, such as 2.0")

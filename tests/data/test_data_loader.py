@@ -218,7 +218,7 @@ def test_cutmix_pastes_a_box_of_the_share_it_says():
 
 @pytest.mark.parametrize(("ops", "message"), [
     ([{"MixUp": None}], "Batch transform 'MixUp' is unknown. Did you mean 'MixupOperator'"),
-    ([{"MixupOperator": {"alpha": 0}}], "alpha is 0.0: give a number above 0"),
+    ([{"MixupOperator": {"alpha": 0}}], "alpha is 0.0: it must be at least 0.01"),
     ([{"OpSampler": {"MixupOperator": {"alpha": 1}}}], "OpSampler.MixupOperator needs prob"),
     ([{"OpSampler": {"MixupOperator": {"prob": 0.7}, "CutmixOperator": {"prob": 0.7}}}], "add up to 1.4"),
     ([{"OpSampler": {"Mixup": {"prob": 0.7}}}], "operator 'Mixup' is unknown"),

@@ -193,8 +193,10 @@ def test_an_unknown_name_gets_one_line(name, said):
 def test_an_option_that_does_not_fit_gets_one_line():
     with pytest.raises(ConfigError, match="'dept' is unknown. Did you mean 'depth'"):
         ppadapt.network("MAE_vit_base_patch16", dept=2)
-    with pytest.raises(ConfigError, match="PaddleClas says: "):
+    with pytest.raises(ConfigError, match="embed_dim is 'x' .str.: it must be int or float"):
         ppadapt.network("DeiT_tiny_patch16_224", **{**TINY, "embed_dim": "x"})
+    with pytest.raises(ConfigError, match="PaddleClas says: "):
+        ppadapt.network("DeiT_tiny_patch16_224", **{**TINY, "embed_dim": 7.5})
     for name, options in (("DeiT_tiny_patch16_224", TINY), ("vit_tiny_patch16", TINY), (
             "SwinTransformerV2_tiny_patch4_window8_256", {
                 "img_size": 8, "embed_dim": 8, "depths": [1], "num_heads": [2], "window_size": 2})):

@@ -13,11 +13,12 @@ import inspect
 import sys
 import types
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Mapping, Union
 
 from paddle import nn
 
-from ...errors import ConfigError
+from ...errors import ConfigError, brief
+from ...ranges import Amount, Below1, Positive, Range
 from .families import Family
 from .swin_v2 import mend_swin_v2
 
@@ -46,19 +47,21 @@ class Builder:
             for p in inspect.signature(layer.__init__).parameters.values():
                 option = "img_size" if p.name == self.family.size_option else p.name
                 if p.kind is p.POSITIONAL_OR_KEYWORD and p.name not in _OURS and option not in parameters:
-                    parameters[option] = p.replace(name=option, kind=p.KEYWORD_ONLY, annotation=p.empty,
-                                                   default=fixed.get(p.name, p.default))
+                    default = fixed.get(p.name, p.default)
+                    parameters[option] = p.replace(name=option, kind=p.KEYWORD_ONLY, default=default,
+                                                   annotation=_hint(option, default))
         class_num = inspect.Parameter("class_num", inspect.Parameter.KEYWORD_ONLY, default=0)
         return inspect.Signature([class_num, *parameters.values()])
 
     def __call__(self, class_num: int = 0, **options: Any) -> nn.Layer:
         (kind, fixed), family = self._recipe(), self.family
+        self._refuse_code(options)
         if family.size_option and "img_size" in options:
             options[family.size_option] = options.pop("img_size")
         try:
             # One class is the least that every constructor takes.
             network = kind(**{**fixed, **options, "class_num": max(class_num, 1)})
-        except (TypeError, ValueError, AssertionError, IndexError, ZeroDivisionError) as error:
+        except Exception as error:  # whatever its constructors raise
             said = f"PaddleClas says: {' '.join(str(error).split())}"
             raise ConfigError(f"Arch ({self.name}) with {options or 'its own options'}: {said}") from error
         if family.title == "Swin v2":
@@ -70,6 +73,15 @@ class Builder:
                 setattr(network, path, nn.Linear(family.anatomy.feature_dim(network), class_num))
         return network
 
+    def _refuse_code(self, options: Mapping[str, Any]) -> None:
+        """Raises ConfigError for what PaddleClas would run: it evaluates the text of options such as `norm_layer`."""
+        for option, value in options.items():
+            parameter = self.__signature__.parameters.get(option)
+            default = parameter.default if parameter else None
+            if value != default and (isinstance(value, str) or isinstance(default, (str, type))):
+                raise ConfigError(f"Arch ({self.name}), {option} is {brief(value)}: PaddleClas takes code here, which "
+                                  f"is nothing for a config. Leave it out (it is {brief(default)})")
+
     def _recipe(self) -> tuple[type, dict[str, Any]]:
         """The class, and the options that the factory gives it; nothing is built."""
         module, family = _module(self.family, self.name), self.family
@@ -78,6 +90,20 @@ class Builder:
         names = {**vars(module), family.layer: lambda **options: calls.append(options)}
         types.FunctionType(factory.__code__, names, self.name, factory.__defaults__)(pretrained=False)
         return getattr(module, family.layer), {**calls[0], **family.options}
+
+
+def _hint(option: str, default: Any) -> Any:
+    """What an option may be, by the value that PaddleClas gives it; its constructors say nothing of kinds."""
+    if option.endswith("_rate") or option == "dropout":
+        return Below1
+    if type(default) in (int, float) and default > 0:
+        number: Any = Union[Annotated[int, Range(1, 100_000)], Positive]
+    else:
+        number = Union[Annotated[int, Range(0, 100_000)], Amount]
+    if default is None:
+        return Union[number, None]
+    kinds = {bool: bool, int: number, float: number, str: str, list: list, tuple: list}
+    return kinds.get(type(default), inspect.Parameter.empty)
 
 
 def download(family: Family, name: str) -> Path:

@@ -17,7 +17,7 @@ from paddle import ParamAttr, nn
 from paddle.nn import functional as F
 
 from ...models.anatomy import Anatomy
-from ...ranges import Below1, Width
+from ...ranges import Below1, Positive, Width
 from ..method import Added, Method, TuningError, choose_blocks
 from ..slots import Beside
 
@@ -42,7 +42,7 @@ class AdaptFormer(Method):
 
     unmergeable = "its branch has a ReLU between two matrices, and no Linear of the network computes that"
 
-    def __init__(self, bottleneck: Width = 64, option: str = "parallel", scale: Union[float, str] = 0.1,
+    def __init__(self, bottleneck: Width = 64, option: str = "parallel", scale: Union[Positive, str] = 0.1,
                  layernorm: str = "none", dropout: Below1 = 0.1, blocks: Union[str, list] = "all"):
         for name, value, allowed in (("option", option, OPTIONS), ("layernorm", layernorm, LAYERNORMS)):
             if value not in allowed:

@@ -17,7 +17,7 @@ from paddle import ParamAttr, nn
 from paddle.nn import functional as F
 
 from ...models.anatomy import Anatomy
-from ...ranges import Below1, Width
+from ...ranges import Below1, Positive, Width
 from ..method import Added, Method, TuningError, choose_blocks
 from ..per_sample import linear
 from ..slots import After
@@ -41,7 +41,7 @@ class Convpass(Method):
 
     unmergeable = "its bypass has non-linearities and mixes neighbouring tokens, which no Linear of the network does"
 
-    def __init__(self, bottleneck: Width = 8, scale: float = 1.0, conv: str = "identity", dropout: Below1 = 0.1,
+    def __init__(self, bottleneck: Width = 8, scale: Positive = 1.0, conv: str = "identity", dropout: Below1 = 0.1,
                  blocks: Union[str, list] = "all"):
         if bottleneck < 1:
             raise TuningError(f"Convpass bottleneck {bottleneck} is not allowed: give a width of at least 1")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from paddle import nn
 
 from ...models.anatomy import Anatomy
+from ...ranges import Width
 from ..method import Method, TuningError
 
 
@@ -18,7 +19,7 @@ class LastBlocks(Method):
         TuningError: for a count below 1, and by `attach` for one above the number of blocks.
     """
 
-    def __init__(self, count: int = 1):
+    def __init__(self, count: Width = 1):
         if count < 1:
             raise TuningError(f"LastBlocks count {count} is not allowed: give at least 1")
         self.count = count

@@ -16,7 +16,7 @@ from paddle import ParamAttr, nn
 
 from ...errors import choose
 from ...models.anatomy import Anatomy, Part, find
-from ...ranges import Below1, Width
+from ...ranges import Below1, Positive, Width
 from ..folding import fold_into, values
 from ..method import Added, Method, TuningError, choose_blocks
 from ..slots import PartOfOutput
@@ -37,7 +37,7 @@ class LoRA(Method):
         TuningError: for a value that is not allowed.
     """
 
-    def __init__(self, rank: Width = 8, alpha: Optional[float] = None, targets: Union[list, tuple] = ("q", "v"),
+    def __init__(self, rank: Width = 8, alpha: Optional[Positive] = None, targets: Union[list, tuple] = ("q", "v"),
                  dropout: Below1 = 0.0, blocks: Union[str, list] = "all"):
         if rank < 1:
             raise TuningError(f"LoRA rank {rank} is not allowed: give at least 1")

@@ -17,7 +17,7 @@ import paddle
 from paddle import ParamAttr, nn
 
 from ...models.anatomy import Anatomy, find
-from ...ranges import Below1, Width
+from ...ranges import Below1, Positive, Width
 from ..folding import bias_of, fold_into, values
 from ..method import Added, BlockAt, Method, TuningError, choose_blocks
 from ..per_sample import over_rows
@@ -41,7 +41,7 @@ class RepAdapter(Method):
 
     changes_inputs = True
 
-    def __init__(self, bottleneck: Width = 8, groups: int = 2, scale: float = 1.0, mlp: bool = True,
+    def __init__(self, bottleneck: Width = 8, groups: int = 2, scale: Positive = 1.0, mlp: bool = True,
                  dropout: Below1 = 0.1, blocks: Union[str, list] = "all"):
         if bottleneck < 1 or groups < 1 or bottleneck % groups:
             raise TuningError(f"RepAdapter bottleneck {bottleneck} with groups {groups} is not allowed: both are at "
