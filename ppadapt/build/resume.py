@@ -96,7 +96,7 @@ def identity_of(config: Config, train_data: Any, eval_data: Any, processes: int 
 
     Of several processes it says the batch size of all together, with which any number of them goes on.
     """
-    data = {side: {"images": len(data), "labels": _labels(data)}
+    data = {side: {"images": len(data), "labels": _labels(data), "content": data.sketch()}
             for side, data in (("Train", train_data), ("Eval", eval_data)) if data is not None}
     plain = _plain(config)
     plain["DataLoader"]["Train"]["sampler"]["batch_size"] *= processes
@@ -124,10 +124,8 @@ def check_same(found: checkpoint.Checkpoint, identity: Mapping[str, Any], allow_
     changes = _changes(then, now)
     for side, data in identity["data"].items():
         other = (found.progress["data"] or {}).get(side)
-        if other and other != data:
-            changes.append((f"the data of DataLoader.{side}",
-                            f"{other['images']} images, labels {other['labels'][:8]}",
-                            f"{data['images']} images, labels {data['labels'][:8]}"))
+        if other and any(other.get(what, value) != value for what, value in data.items()):  # older ones say less
+            changes.append((f"the data of DataLoader.{side}", _in_short(other), _in_short(data)))
     if now["Global"]["epochs"] < then["Global"]["epochs"]:
         changes.append(("Global.epochs", then["Global"]["epochs"], now["Global"]["epochs"]))
     if not changes:
@@ -150,6 +148,10 @@ def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str,
     before, after = _flat(then), _flat(now)
     return [(key, before.get(key), after.get(key)) for key in sorted({*before, *after})
             if before.get(key) != after.get(key) and not any(fnmatchcase(key, allowed) for allowed in MAY_CHANGE)]
+
+
+def _in_short(data: Mapping[str, Any]) -> str:
+    return f"{data['images']} images, labels {data['labels'][:8]}, content {data.get('content', 'unknown')[:8]}"
 
 
 def _labels(data: Any) -> str:

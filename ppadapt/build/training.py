@@ -8,7 +8,7 @@ from typing import Any, Mapping, Optional
 
 from ..config import Config, Sampler
 from ..data import Loader, labels, sample
-from ..data.overlap import warn_of_overlap
+from ..data.overlap import warn_of_overlap, warn_of_two_labels
 from ..engine import processes
 from ..engine.amp import Precision
 from ..engine.checkpoint import Checkpoint
@@ -187,6 +187,7 @@ def _loaders(config: Config, task: Task, together: Processes) -> tuple[Loader, O
     if eval_loader:
         eval_loader.dataset.check_readable()
     said = labels.check_training(train_data, "DataLoader.Train")
+    warn_of_two_labels(train_data, "DataLoader.Train")
     if eval_loader:
         said += labels.match_classes(eval_loader.dataset, train_data.classes, "DataLoader.Eval", "DataLoader.Train")
         warn_of_overlap(train_data, eval_loader.dataset)

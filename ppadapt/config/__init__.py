@@ -49,6 +49,7 @@ def load(path: Union[str, Path], overrides: Sequence[str] = ()) -> Config:
     forgotten = forget_places(tree, path, overrides)
     for override in overrides:
         tree = changes.apply(tree, override)
+    forgotten += changes.given_twice(overrides)
     tree, notes = settle(tree)
     more, refused = translate(tree)
     try:

@@ -1,7 +1,7 @@
 """`-o Section.key=value`: one value of a config changed from the command line."""
 from __future__ import annotations
 
-from typing import Any, Optional, get_type_hints
+from typing import Any, Optional, Sequence, get_type_hints
 
 from ..errors import ConfigError, brief
 from ..options import kinds_of
@@ -25,6 +25,18 @@ def apply(tree: dict, override: str) -> dict:
     if not equals or not all(keys):
         raise ConfigError(f"override {override!r} is not of the form Section.key=value, e.g. Global.epochs=5")
     return _changed(tree, keys, _value(keys, text, override), override)
+
+
+def given_twice(overrides: Sequence[str]) -> list[str]:
+    """A note for each key that is changed to several values: the last one counts."""
+    last: dict[str, str] = {}
+    notes = []
+    for override in overrides:
+        key, _, value = (part.strip() for part in override.partition("="))
+        if last.setdefault(key, value) != value:
+            notes.append(f"{key} is given several times: {value!r} counts, not {last[key]!r}")
+        last[key] = value
+    return notes
 
 
 def values(option: str) -> tuple[str, list]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Optional
 
@@ -76,7 +77,7 @@ def _listed(root: Path, listing: Path, delimiter: str, names: dict[int, str],
         if names and int(label) not in names:
             raise DataError(f"{where}: label {int(label)} is not in class_id_map_file, which names {len(names)} "
                             f"classes from {min(names)} to {max(names)}.")
-        first = seen.setdefault(path, (line_number, int(label)))
+        first = seen.setdefault(os.path.normpath(path), (line_number, int(label)))
         twice += first[0] != line_number
         if first[1] != int(label):
             raise DataError(f"{where}: {path} has label {int(label)}, and {first[1]} in line {first[0]}: remove one.")

@@ -47,6 +47,14 @@ class ImagesInFiles(Dataset):
         except OSError:
             return b""
 
+    def outline(self, i: int) -> bytes:
+        """Its name and size: to read a thousand files would take long."""
+        try:
+            size = self.paths[i].stat().st_size
+        except OSError:
+            size = -1
+        return f"{self.paths[i].name} {size}\n".encode("utf-8", "replace")
+
     def name(self, i: int) -> str:
         return str(self.paths[i])
 

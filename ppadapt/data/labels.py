@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 
 from ..errors import brief
-from .base import Dataset
+from .base import Dataset, log
 from .errors import DataError
 
 # Labels imply classes from 0 on. Beyond so many for each one that occurs, one of them is taken for a mistake.
@@ -27,6 +28,11 @@ def check_names(classes: Sequence[str], where: str) -> None:
         except UnicodeEncodeError:
             raise DataError(f"{where}: the class name {name!r} cannot be written as UTF-8, as tuned files hold it: "
                             "rename it.") from None
+    alike: dict[str, str] = {}
+    for name in classes:
+        other = alike.setdefault(unicodedata.normalize("NFKC", name).casefold().strip(), name)
+        if other != name:
+            log.warning("%s: the classes %r and %r are written alike: they are two classes here", where, other, name)
     twice = sorted({name for name in classes if classes.count(name) > 1}) if len(set(classes)) < len(classes) else []
     if twice:
         raise DataError(f"{where}: the class name {brief(twice[0])} stands for several classes: make them differ.")

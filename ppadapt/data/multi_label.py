@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Optional
 
@@ -62,7 +63,7 @@ class MultiLabelDataset(_MultiLabelFiles):
         listing = first(cls_label_path, Path.is_file, "cls_label_path")
         if not root.is_dir():
             raise DataError(f"MultiLabelDataset.image_root {root} is no folder{others(image_root, root)}.")
-        paths, rows = [], []
+        paths, rows, seen = [], [], {}
         for number, line in _lines(listing):
             path, tab, text = line.rpartition("\t")
             row = [value.strip() for value in text.split(",")]
@@ -72,6 +73,10 @@ class MultiLabelDataset(_MultiLabelFiles):
             if rows and len(row) != len(rows[0]):
                 raise DataError(f"{listing}, line {number} has {len(row)} labels and the lines before have "
                                 f"{len(rows[0])}: give every image a 0 or 1 for each class.")
+            before = seen.setdefault(os.path.normpath(path.strip()), (number, row))
+            if before[1] != row:
+                raise DataError(f"{listing}, line {number}: {path.strip()} has other labels than in line {before[0]}: "
+                                "remove one.")
             paths.append(root / path.strip())
             rows.append(row)
         if not rows:

@@ -1,4 +1,7 @@
-"""Test images that are training images too: the same file, or the same content under another name."""
+"""Images that are there twice: the same file, or the same content under another name.
+
+Among the test images and the training images, or under two labels.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..errors import brief
 from .base import Dataset, log
 from .in_files import ImagesInFiles
 
@@ -25,6 +29,49 @@ def warn_of_overlap(train: Dataset, test: Dataset) -> int:
         log.warning("%d of %d test images are training images too (%s is %s): the evaluation is not of unseen images",
                     len(pairs), len(test), test.name(example), train.name(pairs[example]))
     return len(pairs)
+
+
+def warn_of_two_labels(data: Dataset, where: str) -> int:
+    """Count the images that an earlier one of another label is the same as, and warn of them with an example."""
+    found = [(i, j) for i, j in _same(data) if not np.array_equal(data.labels[i], data.labels[j])]
+    if found:
+        first, second = found[0]
+        log.warning("%s: %d images stand under two labels, %s as %s and %s as %s: one of them is wrong", where,
+                    len(found), data.name(first), _label(data, first), data.name(second), _label(data, second))
+    return len(found)
+
+
+def _label(data: Dataset, i: int) -> str:
+    label = data.labels[i]
+    if np.ndim(label) == 0:
+        return brief(data.classes[label])
+    return brief([data.classes[k] for k in np.flatnonzero(label)])
+
+
+def _same(data: Dataset) -> Iterator[tuple[int, int]]:
+    """The first of each image and each later one that is the same."""
+    if data.images is not None:
+        known: dict[int, int] = {}
+        for j, image in enumerate(data.images):
+            i = known.setdefault(_checksum(image), j)
+            if i != j and np.array_equal(data.images[i], image):
+                yield i, j
+    elif isinstance(data, ImagesInFiles):
+        files: dict[tuple, int] = {}
+        sizes = defaultdict(list)
+        for j, stat in _stats(data):
+            i = files.setdefault((stat.st_dev, stat.st_ino), j)
+            if i != j:
+                yield i, j
+            else:
+                sizes[stat.st_size].append(j)
+        alike = [rows for rows in sizes.values() if len(rows) > 1]
+        if sum(map(len, alike)) <= MOST_READ:
+            contents: dict[bytes, int] = {}
+            for j in (j for rows in alike for j in rows):
+                i = contents.setdefault(_digest(data, j), j)
+                if i != j:
+                    yield i, j
 
 
 def _pairs(train: Dataset, test: Dataset) -> Iterator[tuple[int, int]]:

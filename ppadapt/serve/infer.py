@@ -92,6 +92,8 @@ def check_save_path(path: Path, images: Sequence[Path]) -> None:
         raise ConfigError(f"{what} is one of the images: give another name")
     if path.exists() and not _holds_answers(path):
         raise ConfigError(f"{what} exists and holds no answers of an earlier call: give another name, or move it away")
+    if path.suffix.lower() not in (".csv", ".json"):
+        raise ConfigError(f"{what}: answers are written as CSV or JSON: give a name that ends in .csv or .json")
 
 
 def _holds_answers(path: Path) -> bool:

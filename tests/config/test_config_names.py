@@ -202,6 +202,12 @@ def test_what_says_nothing_is_left_out_with_a_note(tmp_path, change):
     build.check_names(loaded)
 
 
+def test_a_key_that_is_given_several_times_is_said(load):
+    loaded = load("Global.epochs=5", "Global.seed=1", "Global.epochs=6")
+    assert loaded.Global.epochs == 6 and loaded.notes == ("Global.epochs is given several times: '6' counts, not '5'",)
+    assert not load("Global.epochs=5", "Global.epochs=5").notes
+
+
 def test_sweeps_take_yaml_lists():
     assert config.values("A.b=1,2.5,[3, 4],'x,y'") == ("A.b", [1, 2.5, [3, 4], "x,y"])
     for wrong in ("A.b", "A.b=", "=1", "A.b=[1"):

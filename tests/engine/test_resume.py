@@ -15,6 +15,8 @@ import yaml
 from test_training import plan, same, tuned
 
 from ppadapt import build, weights
+from ppadapt.build import resume
+from ppadapt.data import DATASETS
 from ppadapt.engine import checkpoint
 from ppadapt.engine.stopping import Stopped
 from ppadapt.errors import ConfigError
@@ -149,6 +151,29 @@ def test_another_run_is_not_gone_on_with_unless_that_is_allowed(tmp_path, change
         return
     allowed = experiment.train(config(Global__allow_changes=True))
     assert "is another one from here on" in Path(allowed["folder"], "train.log").read_text("utf-8")
+
+
+def test_other_images_with_the_same_labels_are_another_run(tmp_path):
+    first = experiment.train(plan(tmp_path, Global__epochs=1))
+    other = plan(tmp_path, Global__epochs=2, Global__checkpoints=first["folder"])
+    data = DATASETS["Digits"]
+
+    class Noise(data):
+        def __init__(self, *given, **options):
+            super().__init__(*given, **options)
+            self.images = 255 - self.images
+
+    DATASETS["Digits"] = Noise
+    try:
+        with pytest.raises(ConfigError, match="the data of DataLoader.Train was '48 images, labels .*content"):
+            experiment.train(other)
+    finally:
+        DATASETS["Digits"] = data
+    found = checkpoint.read(checkpoint.find(first["folder"]))
+    for side in found.progress["data"].values():  # as versions before this wrote it
+        del side["content"]
+    resume.check_same(found, {"config": found.progress["config"], "data": {"Train": {
+        **found.progress["data"]["Train"], "content": "any"}}}, False)
 
 
 def test_what_changes_no_result_may_change(tmp_path):
