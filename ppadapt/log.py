@@ -20,10 +20,16 @@ class _Printable(logging.Formatter):
         return "\n".join(printable(line, most=10**6) for line in super().format(record).split("\n"))
 
 
+# Marks a line (`LOGGER.info(..., extra=BESIDE_BAR)`) that says what a bar says: the screen shows one of the two.
+BESIDE_BAR = {"beside_bar": True}
+
+
 class _ThroughBar(logging.StreamHandler):
     """Writes above a progress bar rather than into it."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "beside_bar", False) and wants_bar():
+            return
         try:
             tqdm.write(printable_lines(self.format(record)), file=sys.stdout)
             sys.stdout.flush()

@@ -17,7 +17,7 @@ from .task import task_of
 AUTO = "auto"
 # What each of several processes that train together may have for itself: places, and what the first alone does or says.
 # Places may, for the weights and the data behind them are compared by what they are.
-MAY_DIFFER = ("Global.device", "Global.output_dir", "Global.save_interval*", "Global.print_batch_step",
+MAY_DIFFER = ("Global.device", "Global.output_dir", "Global.save_interval*", "Global.print_*",
               "Global.use_visualdl", "Global.checkpoints", "Global.allow_changes", "Global.pretrained_model",
               "Global.*feature*", "Arch.pretrained", "DataLoader.*.loader.*", "DataLoader.*.dataset.*root",
               "DataLoader.*.dataset.*_path", "DataLoader.*.dataset.class_id_map_file", "DataLoader.*.dataset.download",

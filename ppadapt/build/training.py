@@ -13,6 +13,7 @@ from ..engine import processes
 from ..engine.amp import Precision
 from ..engine.checkpoint import Checkpoint
 from ..engine.curves import Curves
+from ..engine.epoch_log import Pace
 from ..engine.loop import Job
 from ..engine.optim import EMA, build_optimizer
 from ..engine.processes import Processes
@@ -121,6 +122,7 @@ def _parts(config: Config, found: Optional[Checkpoint]) -> tuple[dict[str, Any],
         "eval_losses": losses(config, task, "Eval", eval_data),
         "train_metrics": metrics(config, task, "Train"), "eval_metrics": metrics(config, task, "Eval")}
     how_long = {"epochs": g.epochs, "update_freq": g.update_freq, "print_batch_step": g.print_batch_step,
+                "pace": Pace(g.print_seconds),
                 "eval_interval": g.eval_interval, "save_interval": g.save_interval,
                 "save_interval_steps": g.save_interval_steps, "save_interval_seconds": g.save_interval_seconds,
                 "early_stop": g.early_stop}

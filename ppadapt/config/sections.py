@@ -24,7 +24,8 @@ class Global:
         save_interval: epochs from one checkpoint to the next; 0: only after the last.
         save_interval_steps: steps between checkpoints inside an epoch; 0: none.
         save_interval_seconds: seconds between checkpoints inside an epoch; 0: none.
-        print_batch_step: batches between lines of the log.
+        print_batch_step: batches between points of the curves, and between lines of the log.
+        print_seconds: seconds that lie between two of these lines at least; 0: none need to.
         early_stop: end after so many evaluations without a better score; null: never.
         use_visualdl: curves, and pictures of what is found of each class.
         recompute: keep only each block's input and run its forward again in the backward: less memory, more time.
@@ -51,6 +52,7 @@ class Global:
     save_interval_steps: Whole = 0
     save_interval_seconds: Whole = 0
     print_batch_step: Count = 10
+    print_seconds: Whole = 10
     early_stop: Optional[Count] = None
     use_visualdl: bool = True
     recompute: bool = False

@@ -15,7 +15,7 @@ from ..log import LOGGER, say
 from . import checkpoint, memory, progress
 from .amp import Precision
 from .curves import Curves, Observer
-from .epoch_log import EpochLog
+from .epoch_log import EpochLog, Pace
 from .evaluate import details, evaluate, notes
 from .optim import EMA, scale_gradients
 from .processes import ALONE, Processes
@@ -61,6 +61,7 @@ class Job:
     seed: int = 0
     update_freq: int = 1
     print_batch_step: int = 10
+    pace: Pace = field(default_factory=Pace)
     eval_interval: int = 1
     save_interval: int = 1
     save_interval_steps: int = 0
@@ -145,8 +146,10 @@ def _one_epoch(job: Job, now: Progress, saver: Saver, stopping: Stopping, noted:
     epoch, last = now.epoch, now.epoch == job.epochs
     row = {"epoch": epoch, **_train_epoch(job, now, saver, stopping)}
     _check_trained(job.adaptation, epoch)
-    if job.eval_loader and (last or job.eval_interval and epoch % job.eval_interval == 0):
+    if _evaluates(job, epoch):
+        begun = job.pace.clock()
         row.update(_evaluate(job, now, stopping, noted))
+        job.pace.evaluated(begun, sum(_evaluates(job, later) for later in range(epoch + 1, job.epochs + 1)))
     job.adaptation.eval()
     with job.ema or nullcontext():
         job.curves.draw(epoch, job.observer.layers())
@@ -157,6 +160,11 @@ def _one_epoch(job: Job, now: Progress, saver: Saver, stopping: Stopping, noted:
         with job.ema or nullcontext():  # what the numbers beside it are of
             job.save(job.folder / LATEST, row)
         saver.save()
+
+
+def _evaluates(job: Job, epoch: int) -> bool:
+    """Whether an evaluation comes after this epoch."""
+    return bool(job.eval_loader) and bool(epoch == job.epochs or job.eval_interval and epoch % job.eval_interval == 0)
 
 
 def _evaluate(job: Job, now: Progress, stopping: Stopping, noted: Mapping[str, str]) -> dict[str, float]:
@@ -189,7 +197,8 @@ def _train_epoch(job: Job, now: Progress, saver: Saver, stopping: Stopping) -> d
     job.train_loader.set_epoch(epoch, now.batch)
     unchecked: list = []
     group = _Group(job, batches - now.batch, stopping)
-    log = EpochLog(epoch, job.epochs, batches, job.print_batch_step, job.schedule.name, now.batch, processes.count)
+    log = EpochLog(epoch, job.epochs, batches, job.print_batch_step, job.schedule.name, now.batch, processes.count,
+                   job.pace)
     try:
         for i, (images, targets) in enumerate(job.train_loader, now.batch):
             log.read()
@@ -233,7 +242,8 @@ def _train_epoch(job: Job, now: Progress, saver: Saver, stopping: Stopping) -> d
     if not now.total.images:
         raise TrainingError("no training image could be read")
     means = _means(job, now.total)
-    LOGGER.info("[Train][Epoch %d/%d][Avg]%s, ips: %.1f samples/s", epoch, job.epochs, say(means), log.speed())
+    LOGGER.info("[Train][Epoch %d/%d][Avg]%s, ips: %.1f samples/s, eta: %s", epoch, job.epochs, say(means), log.speed(),
+                log.time_left())
     skipped = getattr(job.train_loader.dataset, "skipped", 0)
     if skipped:
         LOGGER.warning("%d broken images were skipped so far", skipped)

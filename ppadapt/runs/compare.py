@@ -2,7 +2,10 @@
 from __future__ import annotations
 
 import copy
+import statistics
+from collections import Counter
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Optional, Sequence
 
@@ -75,7 +78,11 @@ class Comparison:
         self.identity = identity or Identity()
         self.task: Optional[Task] = None
         self._loaded: dict[tuple, Config] = {}
-        self.count, self.total = 0, sum(len(self.tries(row)) + len(self.runs(row)) for row in rows)
+        self._left: Counter[str] = Counter()
+        for row in rows:
+            self._left[row.label] += len(self.tries(row)) + len(self.runs(row))
+        self.count, self.total = 0, sum(self._left.values())
+        self._took: dict[str, list[float]] = {}
 
     # What there is to run
 
@@ -166,7 +173,19 @@ class Comparison:
             kept = {key: value for key, value in results.items() if key not in DETAILS}
             done = {"row": run.row.label, "seed": plan.Global.seed, **kept, "folder": place, **identity}
             self.record.add(done)
+            self._took.setdefault(run.row.label, []).append(done["seconds"])
+        self._left[run.row.label] -= 1
+        self._say_left()
         return done
+
+    def _say_left(self) -> None:
+        """How long the runs that are left will take, by those of their row, or of all, that were trained now."""
+        left, all_of_them = sum(self._left.values()), [s for row in self._took.values() for s in row]
+        if left <= 0 or not all_of_them:
+            return
+        seconds = sum(count * statistics.fmean(self._took.get(label, all_of_them))
+                      for label, count in self._left.items())
+        log.LOGGER.info("%d of %d runs are left: about %s", left, self.total, timedelta(seconds=round(seconds)))
 
     # What came of it
 
