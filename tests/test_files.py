@@ -24,6 +24,19 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     assert json.loads(path.read_text()) == {"a": 1} and [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
+def test_json_has_a_line_for_what_fits_and_for_every_row_of_numbers(tmp_path):
+    """A confusion matrix of a hundred classes was ten thousand lines; what is written reads back as it was."""
+    matrix = [[1000 + column for column in range(100)] for _ in range(100)]
+    data = {"top1": 61.5, "confusion": matrix, "per_class": [{"class": "ü", "recall": None}], "empty": {}, "n": {1: "b"},
+            "long": ["x" * 70, "y" * 70], "deep": {"a" * 60: {"b" * 60: [True, None]}}}
+    files.write_json(tmp_path / "a.json", data)
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {**data, "n": {"1": "b"}} and text.count("\n") < 125
+    assert '  "per_class": [{"class": "ü", "recall": null}],\n' in text and '  "n": {"1": "b"},\n' in text
+    files.write_json(tmp_path / "b.json", {"a": 1, "b": [2, 3]})
+    assert (tmp_path / "b.json").read_text(encoding="utf-8") == '{"a": 1, "b": [2, 3]}\n'
+
+
 def test_two_threads_write_the_same_file(tmp_path):
     """Each under a temporary name of its own: the file is one of the two, whole."""
     texts = [letter * 2_000_000 for letter in "ab"]
