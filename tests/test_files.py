@@ -27,8 +27,8 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
 def test_json_has_a_line_for_what_fits_and_for_every_row_of_numbers(tmp_path):
     """A confusion matrix of a hundred classes was ten thousand lines; what is written reads back as it was."""
     matrix = [[1000 + column for column in range(100)] for _ in range(100)]
-    data = {"top1": 61.5, "confusion": matrix, "per_class": [{"class": "ü", "recall": None}], "empty": {}, "n": {1: "b"},
-            "long": ["x" * 70, "y" * 70], "deep": {"a" * 60: {"b" * 60: [True, None]}}}
+    data = {"top1": 61.5, "confusion": matrix, "per_class": [{"class": "ü", "recall": None}], "empty": {},
+            "n": {1: "b"}, "long": ["x" * 70, "y" * 70], "deep": {"a" * 60: {"b" * 60: [True, None]}}}
     files.write_json(tmp_path / "a.json", data)
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert json.loads(text) == {**data, "n": {"1": "b"}} and text.count("\n") < 125
