@@ -7,6 +7,7 @@ tables between <!-- results:NAME --> in the documents are written. It can be sto
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Iterable
@@ -58,9 +59,10 @@ def main() -> int:
             if place.mosaics.is_dir() or name != "mosaics":
                 run(place, name, args.left)
     if not args.left:
+        recorded = dataclasses.replace(place, data=False)
         for name, part in chosen.items():
-            part.draw(place, name)
-        for path in documents.write(place.root, views(place)):
+            part.draw(recorded, name)
+        for path in documents.write(recorded.root, views(recorded)):
             print(f"written: {path}")
     return 0
 

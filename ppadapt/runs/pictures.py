@@ -155,13 +155,16 @@ def by_method(rows: list[dict], path: Path) -> None:
 
 
 def growing(curves: dict[str, list[tuple]], across: str, up: str, path: Path) -> None:
-    """A line for each name through its points (x, mean, standard deviation or None), x on a log axis."""
+    """A line for each name through its points (x, mean, standard deviation or None), x on a log axis.
+
+    The lines stand a little apart, so that their error bars do not cover each other.
+    """
     plt = pyplot()
     figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-    for (name, points), marker in zip(curves.items(), "osD^v<>pPX"):
+    for i, ((name, points), marker) in enumerate(zip(curves.items(), "osD^v<>pPX")):
         x, mean, std = zip(*sorted(points))
-        axes.errorbar(x, mean, yerr=[value or 0 for value in std], marker=marker, markersize=5, capsize=2.5,
-                      linewidth=1.2, elinewidth=0.9, label=name)
+        axes.errorbar(np.array(x) * 1.03 ** (i - (len(curves) - 1) / 2), mean, yerr=[value or 0 for value in std],
+                      marker=marker, markersize=5, capsize=2.5, linewidth=1.2, elinewidth=0.9, label=name)
     axes.set_xscale("log")
     axes.set_xticks(sorted({x for points in curves.values() for x, _, _ in points}))
     axes.xaxis.set_major_formatter("{x:,.0f}")

@@ -45,7 +45,7 @@ def trained(call, tmp_path_factory):
     (root / "docs").mkdir()
     (root / "docs" / "page.md").write_text(PAGE, encoding="utf-8")
     code, said = call(root, "--part", "demo", "--left")
-    assert "demo: 2 left, 2 of them no record tells the time of" in said and "demo: adaptformer, seed 0" in said
+    assert "demo: 3 left, 3 of them no record tells the time of" in said and "demo: adaptformer, seed 0" in said
     assert page(root) == PAGE and not (root / "runs").exists()
     call(root, "--part", "demo")
     return root
@@ -78,6 +78,9 @@ def test_a_part_is_run_once_and_its_table_is_written_and_held_to_its_record(call
     table = page(copy)
     record = json.loads((copy / "docs/results/demo/runs.json").read_text(encoding="utf-8"))
     assert [run["row"] for run in record] == ["linear", "adaptformer"]
+    answers = json.loads((copy / "docs/results/demo/answers.json").read_text(encoding="utf-8"))["answers"]
+    assert len(answers) == 32 and all(sum(row) == pytest.approx(1, abs=1e-3) for row in answers)
+    assert (copy / "docs/predictions.png").stat().st_size > 10_000
     for run in record:
         assert f"{run['top1']:.2f}" in table and run["machine"] in table
         assert run["right"]["images"] == 60 and "history" not in run and "confusion" not in run
@@ -100,7 +103,7 @@ def test_what_was_tried_out_is_no_result(call, copy):
     call(copy, "--part", "demo", "--tables", tiny=False)
     assert "Not run yet with the new data: `make results PART=demo`." in page(copy)
     _, said = call(copy, "--part", "demo", "--left", tiny=False)
-    assert "demo: 2 left" in said
+    assert "demo: 3 left" in said
 
 
 def test_what_is_left_takes_as_long_as_recorded_runs_of_its_kind_took(results, copy):
@@ -150,9 +153,20 @@ def test_a_record_of_other_data_or_weights_is_named_and_made_anew(call, copy, ch
 
 def test_a_run_that_another_part_has_is_not_run_again(call, copy):
     shutil.move(copy / "docs/results/demo", copy / "docs/results/elsewhere")
-    _, said = call(copy, "--part", "demo")
-    assert "demo: all is there" in said
+    before = sorted((copy / "runs").rglob("*"))
+    _, said = call(copy, "--part", "demo")  # the answers are asked of the run that is there
+    assert "demo: 1 left" in said and "demo: all is there" in said and sorted((copy / "runs").rglob("*")) == before
     assert len(json.loads((copy / "docs/results/demo/runs.json").read_text(encoding="utf-8"))) == 2
+
+
+def test_runs_of_different_test_images_do_not_share_a_table(call, copy):
+    """Of one method the record is older than the data: no identity tells without the images, their digests do."""
+    path = copy / "docs/results/demo/runs.json"
+    runs = json.loads(path.read_text(encoding="utf-8"))
+    runs[0]["data"]["Eval"] = "0" * 64
+    path.write_text(json.dumps(runs), encoding="utf-8")
+    code, said = call(copy, "--part", "demo", "--check")
+    assert code == 1 and "demo: its runs are of 2 different sets of test images" in said
 
 
 def test_numbers_outside_of_markers_are_found(results):

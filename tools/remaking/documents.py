@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 from typing import Callable, Iterator, Mapping
 
-BETWEEN = re.compile(r"(<!-- results:(?P<name>[\w.]+) -->\n)(?P<held>.*?)(<!-- /results:(?P=name) -->)", re.DOTALL)
-OPENED = re.compile(r"<!-- /?results:([\w.]+) -->")
+BETWEEN = re.compile(r"^(<!-- results:(?P<name>[\w.]+) -->\n)(?P<held>.*?)^(<!-- /results:(?P=name) -->)$",
+                     re.DOTALL | re.MULTILINE)
+OPENED = re.compile(r"^<!-- /?results:([\w.]+) -->$", re.MULTILINE)
 # Headings of a column that say a table is one of results; where another tool measured it, a line before it says so.
 MEASURED = re.compile(r"top-?\d|accuracy|\bmAP\b|\bF1\b|images/s|samples/s|\btime\b|seconds|, s\b|\bms\b|memory|ratio|"
                       r"speed", re.I)

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from . import growing
 from .benchmarks import Benchmarks
+from .demo import Demo
 from .growing import Growing
 from .parity import Parity
 from .part import Part, View
@@ -28,8 +29,8 @@ def _kept(row: dict) -> str:
 
 
 PARTS: dict[str, Part] = {
-    "demo": Trainings("The demo", methods("digits/vit_micro", "linear", "adaptformer"), ("Global.epochs=4",), seeds=1,
-                      drawn=False),
+    "demo": Demo("The demo", methods("digits/vit_micro", "linear", "adaptformer"), ("Global.epochs=4",), seeds=1,
+                 drawn=False),
     "parity": Parity("One recipe for all, and PyTorch beside it",
                      methods("cifar10/vit_micro", "adaptformer", "linear", "full", "vpt"), FEW),
     "methods": Trainings("Every method, its learning rate chosen on held-out training images",

@@ -31,8 +31,8 @@ class Place:
     changes: tuple[str, ...] = ()
     measured: tuple[str, ...] = ()
     data: bool = True
-    _records: dict[Path, tuple[int, Record]] = field(default_factory=dict, repr=False)
-    _made: dict[int, tuple[Record, Any]] = field(default_factory=dict, repr=False)
+    _records: dict[Path, tuple[int, Record]] = field(init=False, default_factory=dict, repr=False)
+    _made: dict[int, tuple[Record, Any]] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self):
         self.identity = Identity(self.data)

@@ -90,6 +90,9 @@ class Trainings(Part):
             for old in made.record.stale(identity):
                 other = "weights" if old["config"] != identity["config"] else "data"
                 told[id(old)] = f"{name}: {run.row.label}, {run.what} was made on other {other}: it is not taken"
+        tested = {run["data"]["Eval"] for row in self.rows(place, name) for run in row["runs"]}
+        if len(tested) > 1:
+            told[0] = f"{name}: its runs are of {len(tested)} different sets of test images: `make results PART={name}`"
         return list(told.values())
 
     def left(self, place: Place, name: str) -> Iterator[Step]:
@@ -175,12 +178,13 @@ def says(rows: list[dict]) -> str:
         return ""
     other = comparison.reference(rows)["method"]
     found = [(row["method"], difference) for row, difference in zip(rows, comparison.differences(rows)) if difference]
-    kinds = {f"better than {other}": [(name, d) for name, d in found if d.real and d.mean > 0],
-             f"worse than {other}": [(name, d) for name, d in found if d.real and d.mean < 0]}
+    kinds = {f"Better than {other}": [(name, d) for name, d in found if d.real and d.mean > 0],
+             f"Worse than {other}": [(name, d) for name, d in found if d.real and d.mean < 0]}
     alike = [name for name, difference in found if not difference.real]
-    told = [f"{kind.capitalize()}: " + ", ".join(f"{name} ({d.mean:+.2f})" for name, d in these) + "."
+    comma = "; " if any("," in row["method"] for row in rows) else ", "
+    told = [f"{kind}: {comma.join(f'{name} ({d.mean:+.2f})' for name, d in these)}."
             for kind, these in kinds.items() if these]
-    return "\n".join([*told, *([f"Not told apart from {other}: {', '.join(alike)}."] if alike else [])])
+    return "\n\n".join([*told, *([f"Not told apart from {other}: {comma.join(alike)}."] if alike else [])])
 
 
 def machines(rows: list[dict]) -> str:
