@@ -88,7 +88,8 @@ def say(name: str, steps: list, whole: bool = False) -> None:
     unknown = len(steps) - len(known)
     told = [f"about {clock(sum(known))}"] if known else []
     told += [f"{unknown} of them no record tells the time of"] if unknown else []
-    print(f"{name}: {f'{len(steps)} left, ' + ', '.join(told) if steps else 'all is there'}", flush=True)
+    what = ", ".join([f"{len(steps)} left", *told]) if steps else "all is there"
+    print(f"{name} ({PARTS[name].title}): {what}", flush=True)
     for step in steps if whole else ():
         print(f"    {step.what}" + (f", {clock(step.seconds)}" if step.seconds is not None else ""))
 

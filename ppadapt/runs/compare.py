@@ -163,19 +163,25 @@ class Comparison:
         log.LOGGER.info("run %d of %d: %s, %s%s", self.count, self.total, run.row.label, run.what,
                         "" if done is None else f": done before, {task.headline[task.main]} {done[task.main]}")
         if done is None:
-            plan.Global.output_dir = str(self.folder)
-            cut_off = build.cut_off(plan, self.folder / experiment.run_name(run.row.path))
-            if cut_off:
-                log.LOGGER.info("it was cut off: goes on from %s", cut_off)
-                plan.Global.checkpoints = str(cut_off)
-            results = experiment.train(plan, run.row.path)
-            place = Path(results["folder"]).relative_to(self.folder).as_posix()
-            kept = {key: value for key, value in results.items() if key not in DETAILS}
-            done = {"row": run.row.label, "seed": plan.Global.seed, **kept, "folder": place, **identity}
-            self.record.add(done)
+            done = self.train(run)
             self._took.setdefault(run.row.label, []).append(done["seconds"])
         self._left[run.row.label] -= 1
         self._say_left()
+        return done
+
+    def train(self, run: Run) -> dict:
+        """Train a run, or go on with it where it was cut off, and remember it."""
+        plan, identity = run.plan, self.identity(run.plan)
+        plan.Global.output_dir = str(self.folder)
+        cut_off = build.cut_off(plan, self.folder / experiment.run_name(run.row.path))
+        if cut_off:
+            log.LOGGER.info("it was cut off: goes on from %s", cut_off)
+            plan.Global.checkpoints = str(cut_off)
+        results = experiment.train(plan, run.row.path)
+        place = Path(results["folder"]).relative_to(self.folder).as_posix()
+        kept = {key: value for key, value in results.items() if key not in DETAILS}
+        done = {"row": run.row.label, "seed": plan.Global.seed, **kept, "folder": place, **identity}
+        self.record.add(done)
         return done
 
     def _say_left(self) -> None:

@@ -45,7 +45,8 @@ def trained(call, tmp_path_factory):
     (root / "docs").mkdir()
     (root / "docs" / "page.md").write_text(PAGE, encoding="utf-8")
     code, said = call(root, "--part", "demo", "--left")
-    assert "demo: 3 left, 3 of them no record tells the time of" in said and "demo: adaptformer, seed 0" in said
+    assert "demo (The demo): 3 left, 3 of them no record tells the time of" in said
+    assert "demo: adaptformer, seed 0" in said
     assert page(root) == PAGE and not (root / "runs").exists()
     call(root, "--part", "demo")
     return root
@@ -87,7 +88,7 @@ def test_a_part_is_run_once_and_its_table_is_written_and_held_to_its_record(call
     assert "to adaptformer" in table and "group" in table and table.endswith("Below.\n")
     before = sorted(path for path in (copy / "runs").rglob("*"))
     _, said = call(copy, "--part", "demo")
-    assert "demo: all is there" in said and page(copy) == table and sorted((copy / "runs").rglob("*")) == before
+    assert "all is there" in said and page(copy) == table and sorted((copy / "runs").rglob("*")) == before
     assert call(copy, "--part", "demo", "--check") == (0, "documents and records agree\n")
     changed = table.replace(f"{record[0]['top1']:.2f}", "99.00")
     (copy / "docs" / "page.md").write_text(changed, encoding="utf-8")
@@ -103,7 +104,7 @@ def test_what_was_tried_out_is_no_result(call, copy):
     call(copy, "--part", "demo", "--tables", tiny=False)
     assert "Not run yet with the new data: `make results PART=demo`." in page(copy)
     _, said = call(copy, "--part", "demo", "--left", tiny=False)
-    assert "demo: 3 left" in said
+    assert "demo (The demo): 3 left" in said
 
 
 def test_what_is_left_takes_as_long_as_recorded_runs_of_its_kind_took(results, copy):
@@ -144,7 +145,7 @@ def test_a_record_of_other_data_or_weights_is_named_and_made_anew(call, copy, ch
     change(runs[0])
     path.write_text(json.dumps(runs), encoding="utf-8")
     code, told = call(copy, "--part", "demo", "--left")
-    assert f"stale: {said}" in told and "demo: 1 left" in told
+    assert f"stale: {said}" in told and "demo (The demo): 1 left" in told
     call(copy, "--part", "demo")
     now = json.loads(path.read_text(encoding="utf-8"))
     assert len(now) == 2 and now[1]["config"] == right["config"] and now[1]["data"] == right["data"]
@@ -155,7 +156,7 @@ def test_a_run_that_another_part_has_is_not_run_again(call, copy):
     shutil.move(copy / "docs/results/demo", copy / "docs/results/elsewhere")
     before = sorted((copy / "runs").rglob("*"))
     _, said = call(copy, "--part", "demo")  # the answers are asked of the run that is there
-    assert "demo: 1 left" in said and "demo: all is there" in said and sorted((copy / "runs").rglob("*")) == before
+    assert "1 left" in said and "all is there" in said and sorted((copy / "runs").rglob("*")) == before
     assert len(json.loads((copy / "docs/results/demo/runs.json").read_text(encoding="utf-8"))) == 2
 
 

@@ -31,8 +31,8 @@ class Place:
     changes: tuple[str, ...] = ()
     measured: tuple[str, ...] = ()
     data: bool = True
-    _records: dict[Path, tuple[int, Record]] = field(init=False, default_factory=dict, repr=False)
-    _made: dict[int, tuple[Record, Any]] = field(init=False, default_factory=dict, repr=False)
+    _records: dict[str, tuple[int, Record]] = field(init=False, default_factory=dict, repr=False)
+    _made: dict[str, Any] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self):
         self.identity = Identity(self.data)
@@ -49,15 +49,17 @@ class Place:
         """A part's record of trainings; its file is read again only where it changed, for it is asked for often."""
         path = self.record(part) / "runs.json"
         changed = path.stat().st_mtime_ns if path.is_file() else 0
-        if path not in self._records or self._records[path][0] != changed:
-            self._records[path] = changed, Record(path)
-        return self._records[path][1]
+        before, record = self._records.get(part) or (changed, Record(path))
+        if before != changed:
+            record.read()
+        self._records[part] = changed, record
+        return record
 
-    def once(self, record: Record, make: Callable[[], Any]) -> Any:
-        """What is made of a record, until that is read again."""
-        if id(record) not in self._made:
-            self._made[id(record)] = record, make()
-        return self._made[id(record)][1]
+    def once(self, part: str, make: Callable[[], Any]) -> Any:
+        """What is made for a part, the first time that it is asked for."""
+        if part not in self._made:
+            self._made[part] = make()
+        return self._made[part]
 
 
 @dataclass

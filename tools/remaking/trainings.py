@@ -4,7 +4,6 @@ from __future__ import annotations
 import json
 import statistics
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Callable, Iterator, Optional, Sequence
 
 from ppadapt import build
@@ -47,7 +46,6 @@ class Trainings(Part):
         columns: headings of the table beside method, score and what tells them apart.
         extra: heading -> what a row's cell says, of its runs.
         ranked: whether the best stands at the top of its table. drawn: whether it has a comparison's two pictures.
-        draws: its own picture: (rows, path) -> None.
     """
 
     title: str
@@ -59,12 +57,11 @@ class Trainings(Part):
     extra: tuple[tuple[str, Callable[[dict], str]], ...] = ()
     ranked: bool = False
     drawn: bool = True
-    draws: Optional[Callable[[list[dict], Path], None]] = None
 
     def comparison(self, place: Place, name: str) -> Comparison:
-        """What is to be trained, and what is done of it; made once for each place and its record."""
-        record = place.runs_of(name)
-        return place.once(record, lambda: self._comparison(place, name, record))
+        """What is to be trained, and what is done of it."""
+        record = place.runs_of(name)  # as its file is now
+        return place.once(name, lambda: self._comparison(place, name, record))
 
     def _comparison(self, place: Place, name: str, record: Record) -> Comparison:
         rows = [Row(line.label, find(REPOSITORY / "configs" / f"{line.config}.yaml"),
@@ -108,10 +105,11 @@ class Trainings(Part):
                                    lambda run=run: self._train(place, name, run))
 
     def _train(self, place: Place, name: str, run: Run) -> None:
-        """One run; a choice that is made meanwhile changes the runs after it, which are asked for anew then."""
+        """One run. What it makes known (a choice) may ask for runs that another part has."""
         made = self.comparison(place, name)
         made.record.remove(made.record.stale(made.identity(run.plan)))
-        made.get(run)
+        made.train(run)
+        self.adopt(place, name)
 
     def rows(self, place: Place, name: str) -> list[dict]:
         """What is done, a row of means for each line that has a run."""
@@ -120,12 +118,8 @@ class Trainings(Part):
 
     def draw(self, place: Place, name: str) -> None:
         rows = self.rows(place, name)
-        if not rows:
-            return
-        if self.drawn:
+        if rows and self.drawn:
             pictures.comparison(rows, place.record(name))
-        if self.draws:
-            self.draws(rows, place.record(name) / f"{name}.png")
 
     def views(self, place: Place, name: str) -> dict[str, View]:
         made: dict[str, View] = {name: lambda: self._table(place, name),
@@ -153,12 +147,10 @@ class Trainings(Part):
         return [f"Not run yet: {', '.join(some)}. `make results PART={name}` goes on."] if some else []
 
     def _pictures(self, place: Place, name: str) -> str:
-        if not self.rows(place, name):
+        if not self.drawn or not self.rows(place, name):
             return ""
-        named = [("Accuracy per method", "accuracy_by_method"), ("Accuracy against trained parameters",
-                                                                 "accuracy_by_parameters")] if self.drawn else []
-        named += [(self.title, name)] if self.draws else []
-        return "\n".join(f"![{what}](results/{name}/{file}.png)" for what, file in named)
+        named = {"Accuracy per method": "accuracy_by_method", "Accuracy by parameters": "accuracy_by_parameters"}
+        return "\n".join(f"![{what}](results/{name}/{file}.png)" for what, file in named.items())
 
 
 def table(rows: list[dict], shown: Sequence[str], extra: Sequence[tuple[str, Callable]] = (),
