@@ -30,7 +30,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["ppadapt", "ppadapt.*"]),
-    package_data={"ppadapt": ["assets/*", "py.typed"]},
+    package_data={"ppadapt": ["assets/*", "py.typed", "*.pyi"]},
     cmdclass={"build_py": WithConfigs},
     entry_points={"console_scripts": ["ppadapt=ppadapt.cli:main"]},
     python_requires=">=3.9",
@@ -52,7 +52,7 @@ setup(
         # PaddleClas's networks. It pins numpy 1.24.4, which has no wheel for Python 3.12.
         "zoo": ["paddleclas==2.6.0; python_version < '3.12'"],
         "onnx": ["onnxruntime", "paddle2onnx>=2.0"],
-        "test": ["pytest", "ruff"],
+        "test": ["mypy==1.19.1", "pytest", "ruff"],
     },
     classifiers=["Programming Language :: Python :: 3"],
 )

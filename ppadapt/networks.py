@@ -148,7 +148,8 @@ def load(net: nn.Layer, entry: Entry, path: Path, new: tuple[str, ...] = (), key
     report.dropped, report.skipped = dropped, dict(converted.skipped)
     report.notes = [*converted.notes(), *report.notes]
     if converted.facts.pixels_are_sure:
-        report.pixels = Pixels(*(tuple(converted.facts.preprocess[what]) for what in ("mean", "std")))
+        told = converted.facts.preprocess
+        report.pixels = Pixels(tuple(told["mean"]), tuple(told["std"]))
     report.fitting = converted.facts.arch_line(str(path), key) if converted.facts.values else ""
     if weights.KEY in converted.extras and report.missing:
         raise weights.WeightsError(f"{path} is a tuned file, without the network that it was trained on: give that as "
@@ -179,7 +180,7 @@ def _under_its_names(net: nn.Layer, entry: Entry, path: Path, key: Optional[str]
         return weights.load_weights(path, key, of)
     raw = weights.read_file(path)
     if not entry.own_names or raw.format != "paddle":
-        return entry.convert(raw.chosen(key))
+        return (entry.convert or weights.to_ours)(raw.chosen(key))
     raw, state = raw.chosen(key), net.state_dict()
     layers = {name.rpartition(".")[0] for name in state if "." in name}
     dropped = {}

@@ -68,7 +68,7 @@ class Watching(Observer):
         return self.data.image(place) if self.whole else None
 
     @property
-    def mistakes(self) -> list[Mistake]:
+    def mistakes(self) -> list[Mistake]:  # type: ignore[override]
         return [one for *_, one in sorted(self._worst, key=lambda entry: entry[:2], reverse=True)]
 
     def layers(self) -> Mapping[str, float]:

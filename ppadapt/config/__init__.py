@@ -58,8 +58,8 @@ def load(path: Union[str, Path], overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(together([str(error), *refused, *_complaints(tree)])) from None
     if refused:
         raise ConfigError(together([f"{path}: {refused[0]}", *refused[1:], *_complaints(tree)]))
-    config.source, config.notes = path, (*forgotten, *notes, *more)
-    config.facts = (_told(given, path, files),)
+    # Of this one object, and no sections: `to_dict` and comparisons know nothing of them.
+    vars(config).update(source=path, notes=(*forgotten, *notes, *more), facts=(_told(given, path, files),))
     return config
 
 
@@ -82,13 +82,13 @@ def parse(tree: Mapping[str, Any], source: str = "the config") -> Config:
     """Check plain data. Raises ConfigError as `load`."""
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{source} is a {type(tree).__name__}: it must hold sections")
-    tree = plain(tree, source)
-    arch = tree.get("Arch")
+    data: dict[str, Any] = plain(tree, source)
+    arch = data.get("Arch")
     if isinstance(arch, Mapping):
         known = {f.name for f in dataclasses.fields(Arch)} - {"options"}
         options = {k: v for k, v in arch.items() if k not in known}
         if "options" in options:
             raise ConfigError(f"{source}: " + choose("key", "Arch.options", (f"Arch.{name}" for name in sorted(known)))
                               + " The network's own options stand beside them: Arch.img_size=224")
-        tree["Arch"] = {**{k: v for k, v in arch.items() if k in known}, "options": options}
-    return section(Config, tree, "", source)
+        data["Arch"] = {**{k: v for k, v in arch.items() if k in known}, "options": options}
+    return section(Config, data, "", source)

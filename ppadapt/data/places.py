@@ -27,14 +27,14 @@ def places(given: Places, option: str = "root") -> list[Path]:
     """
     if given is None or given == "":
         given = [place for place in os.environ.get("PPADAPT_DATA", "").split(os.pathsep) if place] or ["dataset"]
-    listed = [given] if isinstance(given, (str, os.PathLike)) else list(given)
+    listed: list[Union[str, os.PathLike]] = [given] if isinstance(given, (str, os.PathLike)) else list(given)
     if not listed or not all(isinstance(place, (str, os.PathLike)) and str(place) for place in listed):
         raise DataError(f"{option} is {brief(given)}: give a path, or a list of paths.")
     found: list[Path] = []
     for place in listed:
         path = Path(place).expanduser()
         fitting = sorted(glob.glob(str(path))) if glob.has_magic(str(path)) and not path.exists() else []
-        found += map(Path, fitting or [path])
+        found += [Path(one) for one in fitting] or [path]
     return found
 
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def look(dataset: Dataset, rows: Iterable[int]) -> tuple[np.ndarray, list]:
     """Images of a data set after its transforms, float32 [n, C, H, W], and their labels; broken ones, and those of
     another shape than the first, are left out and counted nowhere."""
-    images, labels = [], []
+    images: list[np.ndarray] = []
+    labels: list = []
     for i in rows:
         with suppress(DataError):
             image = dataset.transform.array(dataset.image(i), dataset.generator(i))

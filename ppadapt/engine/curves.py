@@ -3,13 +3,19 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import Any, Mapping, Optional, Sequence
 
 from ..log import LOGGER
 
 
 class Observer:
-    """What is looked at in a run beside its numbers. This one looks at nothing; `build.observer` has one that does."""
+    """What is looked at in a run beside its numbers. This one looks at nothing; `build.observer` has one that does.
+
+    Attributes:
+        mistakes: of the last evaluation, worst first, as far as they are looked at.
+    """
+
+    mistakes: Sequence[Any] = ()
 
     def begin(self) -> None:
         """An evaluation begins."""

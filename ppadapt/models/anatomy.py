@@ -17,8 +17,8 @@ class Part(NamedTuple):
     """Part `index` of the `count` equal parts of a Linear's output, side by side; `path` is seen from a block."""
 
     path: str
-    index: int = 0
-    count: int = 1
+    index: int = 0  # type: ignore[assignment]  # hides a method of tuples
+    count: int = 1  # type: ignore[assignment]
 
 
 # One of several parts, where blocks differ: the first that a block has.

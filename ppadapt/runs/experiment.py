@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Any, Callable, Iterator, Optional, Sequence
 
 import numpy as np
 import paddle
@@ -144,7 +144,8 @@ def evaluate(config: Config, backend: Optional[str] = None, precision: str = "fl
         if together.count > 1:
             together.agree(**{"the frozen network": model.adaptation.backbone_digest, "the classes": classes,
                               "what was trained": digest(model.adaptation.state()), "the test data": len(data.dataset)})
-        network, context = model.adaptation, amp.context
+        network: Callable = model.adaptation
+        context: Callable = amp.context
     else:
         served = serving.service(config, backend, precision, exported)
         build.check_exported(served.transform_ops, config)
@@ -159,9 +160,9 @@ def evaluate(config: Config, backend: Optional[str] = None, precision: str = "fl
     log.LOGGER.info("[Eval][Avg]%s (%d images, %.1f images/s)",
                     log.say(result, evaluation.notes(metrics, len(data.dataset.classes))), result["images"],
                     result["images"] / (time.perf_counter() - start))
-    classes = per_class(evaluation.details(metrics, data.dataset.classes))
-    if classes:
-        log.LOGGER.info("\n%s", classes)
+    of_classes = per_class(evaluation.details(metrics, data.dataset.classes))
+    if of_classes:
+        log.LOGGER.info("\n%s", of_classes)
     if data.dataset.skipped:
         log.LOGGER.warning("%d broken images were skipped", data.dataset.skipped)
     tuned = config.Global.pretrained_model
@@ -212,7 +213,7 @@ def predict_test(run: Path, count: int) -> tuple:
     config = configs.load(run / "config.yaml", [f"Global.pretrained_model={run / 'best_model.safetensors'}"])
     data = build.dataset(config.DataLoader.Eval, "test", config.Global.seed)
     served = serving.service(config)
-    return data, served, served.predict(np.stack([data[i][0] for i in range(count)]))
+    return data, served, served.predict(np.stack([data.transform.array(data.image(i)) for i in range(count)]))
 
 
 def table(rows: list[dict], task: Task) -> str:
@@ -235,7 +236,7 @@ def per_class(details: dict) -> str:
                                      for value in row.values()] for row in rows])
 
 
-def markdown(head, cells) -> str:
+def markdown(head: Sequence[Any], cells: Sequence[Sequence[Any]]) -> str:
     """A Markdown table whose columns line up as plain text too."""
     rows = [[str(c) for c in row] for row in (head, *cells)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head))]

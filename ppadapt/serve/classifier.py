@@ -121,7 +121,7 @@ def load(path: Union[str, os.PathLike], network: nn.Layer, anatomy: Optional[Ana
         wanted = {**getattr(network, "built_as", {}), "frozen_dtype": dtype, "digest": adaptation.backbone_digest}
         if all(not p.stop_gradient for p in network.parameters()):
             del wanted["digest"]  # the file holds all of the network
-        check_fits(path, manifest, {"backbone": wanted})
+        check_fits(os.fspath(path), manifest, {"backbone": wanted})
         adaptation.load_state(tensors)
         if dtype != "float32":
             adaptation.store_frozen(dtype)
@@ -146,7 +146,7 @@ def pixels(image: Picture) -> np.ndarray:
 def _several(images: Union[Picture, Sequence[Picture]]) -> list[Picture]:
     one = isinstance(images, (str, os.PathLike, bytes, Image.Image)) or isinstance(images, np.ndarray) and (
         images.ndim == 2 or images.ndim == 3 and images.shape[2] == 3)
-    return [images] if one else list(images)
+    return [images] if one else list(images)  # type: ignore[arg-type]  # what `one` says
 
 
 def _head_of(network: nn.Layer, anatomy: Anatomy) -> tuple[str, int]:
@@ -154,7 +154,7 @@ def _head_of(network: nn.Layer, anatomy: Anatomy) -> tuple[str, int]:
     head = dict(network.named_sublayers()).get(anatomy.head)
     for name, make in HEADS.items():
         last = head[-1] if isinstance(head, nn.Sequential) and len(head) else head
-        if isinstance(last, nn.Linear):
+        if head is not None and isinstance(last, nn.Linear):
             width, outputs = last.weight.shape
             made, found = (layer.sublayers(include_self=True) for layer in (make(width, outputs), head))
             if len(made) == len(found) and all(isinstance(b, type(a)) for a, b in zip(made, found)):

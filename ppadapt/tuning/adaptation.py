@@ -45,7 +45,8 @@ class Adaptation(nn.Layer):
         super().__init__()
         self.methods, self.anatomy = list(methods), anatomy
         self.trained, self.new = trained, new
-        self._before, self._watch = before, Watch([anatomy.head, *anatomy.head_twins] if before.heads else [])
+        self._before = before
+        self._watch: Optional[Watch] = Watch([anatomy.head, *anatomy.head_twins] if before.heads else [])
         self._added = list(added)
         same_parts(self, network)
         object.__setattr__(self, "_network", network)  # not as a sublayer of that name

@@ -1,7 +1,7 @@
 """The contract of a tuning method: what it adds and where, what of the network trains, how it merges."""
 from __future__ import annotations
 
-from typing import Iterable, NamedTuple, Sequence
+from typing import Iterable, NamedTuple, Sequence, Union
 
 from paddle import nn
 
@@ -67,7 +67,7 @@ class Method:
 class BlockAt(NamedTuple):
     """A block: its index, its path seen from the network, the block itself."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides a method of tuples
     path: str
     layer: nn.Layer
 
@@ -76,7 +76,7 @@ class BlockAt(NamedTuple):
         return f"{self.path}.{path}"
 
 
-def choose_blocks(network: nn.Layer, anatomy: Anatomy, which) -> list[BlockAt]:
+def choose_blocks(network: nn.Layer, anatomy: Anatomy, which: Union[str, Sequence[int]]) -> list[BlockAt]:
     """The chosen blocks.
 
     `which` is "all", a list of indices (-1 is the last block) or a Python slice as text: "6:", ":4", "::2".

@@ -45,12 +45,12 @@ def rollout(network: nn.Layer, anatomy: Anatomy, images: paddle.Tensor, tokens: 
     if prefix == 0 or isinstance(pool, str) and pool not in READS_CLASS:
         what = "has no class token" if prefix == 0 else f"reads its patches (pool {pool}), not its class token"
         raise UserError(f"attention rollout says what reaches the class token, and {kind} {what}")
-    reached = None
+    reached = np.eye(prefix + rows * columns)
     for matrix in attention:
         own = matrix[:, matrix.shape[-1] - rows * columns - prefix:, matrix.shape[-1] - rows * columns - prefix:]
         step = own / own.sum(-1, keepdims=True) + np.eye(own.shape[-1])
         step /= step.sum(-1, keepdims=True)
-        reached = step if reached is None else step @ reached
+        reached = step @ reached
     patches = reached[:, 0, prefix:]
     return (patches / patches.sum(-1, keepdims=True)).reshape(-1, rows, columns).astype(np.float32)
 
