@@ -25,6 +25,7 @@ from .stopping import Stopped, Stopping
 from .totals import MeanLoss
 
 LATEST = "latest.safetensors"
+LATE = 2**12  # how the first of so many processes at most tells the others that a checkpoint is due
 
 
 class TrainingError(UserError):
@@ -196,7 +197,7 @@ def _train_epoch(job: Job, now: Progress, saver: Saver, stopping: Stopping) -> d
     job.adaptation.train()
     job.train_loader.set_epoch(epoch, now.batch)
     unchecked: list = []
-    group = _Group(job, batches - now.batch, stopping)
+    group = _Group(job, batches - now.batch, stopping, saver)
     log = EpochLog(epoch, job.epochs, batches, job.print_batch_step, job.schedule.name, now.batch, processes.count,
                    job.pace)
     try:
@@ -242,6 +243,10 @@ def _train_epoch(job: Job, now: Progress, saver: Saver, stopping: Stopping) -> d
     if not now.total.images:
         raise TrainingError("no training image could be read")
     means = _means(job, now.total)
+    if not processes.first:  # from here on the first has seen what all have
+        now.total = MeanLoss()
+        for metric in job.train_metrics:
+            metric.reset()
     LOGGER.info("[Train][Epoch %d/%d][Avg]%s, ips: %.1f samples/s, eta: %s", epoch, job.epochs, say(means), log.speed(),
                 log.time_left())
     skipped = getattr(job.train_loader.dataset, "skipped", 0)
@@ -258,8 +263,8 @@ class _Group:
     other than that many images (the epoch ends, broken ones were left out), its gradients are scaled before the step.
     """
 
-    def __init__(self, job: Job, batches: int, stopping: Stopping):
-        self.job, self.left, self.stopping = job, batches, stopping
+    def __init__(self, job: Job, batches: int, stopping: Stopping, saver: Saver):
+        self.job, self.left, self.stopping, self.saver = job, batches, stopping, saver
         self.batches = self.images = self.expected = 0
 
     def backward(self, loss: paddle.Tensor, images: int) -> bool:
@@ -278,7 +283,10 @@ class _Group:
             return False
         if self.job.processes.count > 1:
             parameters = list(self.job.adaptation.trained_parameters().values())
-            self.stopping.agree(self.job.processes.mean_gradients(parameters, self.images, self.stopping.wanted))
+            told = self.job.processes.mean_gradients(
+                parameters, self.images, self.stopping.wanted + LATE * self.saver.late)
+            self.stopping.agree(told % LATE > 0)
+            self.saver.agree(told >= LATE)
         elif self.images != self.expected:
             scale_gradients(self.job.optimizer, self.expected / self.images)
         self.batches = self.images = 0

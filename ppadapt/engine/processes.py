@@ -75,22 +75,22 @@ class Processes:
         return _Sum.apply(tensor, self)
 
     @paddle.no_grad()
-    def mean_gradients(self, parameters: Sequence[paddle.Tensor], images: int, flag: bool = False) -> bool:
+    def mean_gradients(self, parameters: Sequence[paddle.Tensor], images: int, told: int = 0) -> int:
         """Make the gradients those of the mean loss over the images of all processes.
 
         Args:
             parameters: the same in all processes; those without a gradient are passed over.
             images: that the gradients here are of. They are those of a sum of the images' losses, divided by `weight`.
-            flag: travels along.
+            told: travels along; below 2**24 in all.
 
         Returns:
-            Whether any process has raised its flag.
+            The sum of what was told.
         """
         gradients, head = [p.grad for p in parameters if p.grad is not None], None
         for bucket in _buckets(gradients):
             parts = [gradient.astype("float32").flatten() * self.weight for gradient in bucket]
-            if head is None:  # number of images and flag travel with the first gradients
-                flat = self.sum(paddle.concat([*parts, paddle.to_tensor([float(images), float(flag)], "float32")]))
+            if head is None:  # number of images and what is told travel with the first gradients
+                flat = self.sum(paddle.concat([*parts, paddle.to_tensor([float(images), float(told)], "float32")]))
                 head = flat[-2:].clone()
             else:
                 flat = self.sum(paddle.concat(parts))
@@ -99,7 +99,7 @@ class Processes:
                 mean = flat[place:place + gradient.size] / head[0]
                 paddle.assign(mean.reshape(gradient.shape).astype(gradient.dtype), gradient)
                 place += gradient.size
-        return head is not None and bool(head[1] > 0)
+        return 0 if head is None else int(head[1])
 
     @paddle.no_grad()
     def average(self, tensors: Sequence[paddle.Tensor]) -> None:

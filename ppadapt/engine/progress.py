@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Mapping, Optional
 import numpy as np
 import paddle
 
-from .. import paddle_compat
 from ..errors import ConfigError
 from ..log import LOGGER
-from . import checkpoint
+from . import checkpoint, share
 from .totals import MeanLoss
 
 if TYPE_CHECKING:
@@ -46,26 +45,40 @@ class Saver:
         self.start = time.perf_counter() - progress.seconds
         self.last_step, self.last_time = progress.step, time.monotonic()
         self.saved: Optional[Path] = None
+        self.asked = False
+
+    @property
+    def late(self) -> bool:
+        """Whether seconds ask for a checkpoint, by the clock of the first process: no two agree."""
+        interval = self.job.save_interval_seconds
+        return bool(interval) and self.job.processes.first and time.monotonic() - self.last_time >= interval
+
+    def agree(self, asked: bool) -> None:
+        """Hear, with the others, whether the first process was late before the step that all have just made."""
+        self.asked = asked
 
     def due(self) -> bool:
-        """Whether steps or seconds ask for one inside the epoch."""
-        job = self.job
-        return bool(job.save_interval_steps and self.progress.step - self.last_step >= job.save_interval_steps
-                    or job.save_interval_seconds and time.monotonic() - self.last_time >= job.save_interval_seconds)
+        """Whether steps or seconds ask for one inside the epoch; the same in all processes."""
+        steps = self.job.save_interval_steps
+        return bool(steps and self.progress.step - self.last_step >= steps
+                    or (self.late if self.job.processes.count == 1 else self.asked))
 
     def save(self) -> Optional[Path]:
-        """Write a checkpoint of where the run is now; of several processes, the first does."""
-        job, now = self.job, self.progress
+        """Write a checkpoint of where the run is now. Of several processes all call it, after the same step, and the
+        first writes."""
+        job, now, self.asked = self.job, self.progress, False
+        shares = share.of_all(job, now)
         if not job.processes.first:
             self.last_step, self.last_time = now.step, time.monotonic()
             return None
+        seen, random = share.to_plain(shares)
         now.seconds = time.perf_counter() - self.start
         best = job.folder / checkpoint.BEST
         evaluated = now.history and not now.batch and not job.ema  # what trains is what the last numbers are of
         row = now.history[-1] if evaluated else {}
         self.saved = checkpoint.write(
-            job.folder / checkpoint.FOLDER, now.step, lambda path: job.save(path, row), _tensors(job, now),
-            _plain(job, now), best if best.is_file() else None)
+            job.folder / checkpoint.FOLDER, now.step, lambda path: job.save(path, row),
+            {**_tensors(job), **seen}, _plain(job, now, random), best if best.is_file() else None)
         self.last_step, self.last_time = now.step, time.monotonic()
         return self.saved
 
@@ -88,25 +101,12 @@ def restore(job: Job, found: checkpoint.Checkpoint) -> Progress:
                 name[len("ema/"):]: array for name, array in tensors.items() if name.startswith("ema/")}})
         progress = Progress(int(data["epoch"]), int(data["batch"]), int(data["step"]), list(data["history"]),
                             dict(data["best"]), float(data["seconds"]), data.get("lr", job.optimizer.get_lr()))
-        for i, metric in enumerate(job.train_metrics if job.processes.first else ()):
-            start = f"metric/{i}/"
-            metric.combine([{name[len(start):]: array for name, array in tensors.items() if name.startswith(start)}])
-        if "loss/sum" in tensors and job.processes.first:
-            progress.total.sum = paddle.to_tensor(tensors["loss/sum"])
-            progress.total.images = int(tensors["loss/images"])
+        share.restore(job, progress, share.from_plain(tensors, [data["random"], *data.get("random_of_others", ())]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"Global.checkpoints {found.folder} lacks what this run needs ({type(error).__name__}: "
                           f"{error}): start from its tuned file alone, Global.pretrained_model={found.tuned}") from None
-    if progress.batch and not job.processes.first:
-        paddle.seed(job.seed * 1_000_003 + progress.epoch + progress.step + job.processes.apart)
-    elif progress.batch:
-        if data["random"] is None:
-            LOGGER.warning("Paddle %s cannot tell its random state: dropout inside this epoch draws other numbers than "
-                           "in a run that never stopped", paddle.__version__)
-        else:
-            paddle_compat.set_random_state(data["random"])
     job.curves.replay(data["curves"])
     if found.best is not None:
         if job.processes.first:
@@ -118,13 +118,13 @@ def restore(job: Job, found: checkpoint.Checkpoint) -> Progress:
     return progress
 
 
-def _plain(job: Job, now: Progress) -> dict[str, Any]:
+def _plain(job: Job, now: Progress, random: list) -> dict[str, Any]:
     """What is no tensor."""
     return {
         "epoch": now.epoch, "batch": now.batch, "step": now.step, "history": now.history, "best": now.best,
         "seconds": now.seconds, "lr": now.lr, "schedule": job.schedule.state_dict(),
         "scaler": _scaler(job.precision.state_dict()), "ema_steps": job.ema.steps if job.ema else None,
-        "random": paddle_compat.random_state(),
+        "random": random[0], "random_of_others": random[1:],
         "curves": job.curves.points, **job.identity}
 
 
@@ -133,14 +133,10 @@ def _scaler(state: Mapping[str, Any]) -> dict[str, Any]:
             for name, value in state.items()}
 
 
-def _tensors(job: Job, now: Progress) -> dict[str, np.ndarray]:
+def _tensors(job: Job) -> dict[str, np.ndarray]:
     found = {f"optimizer/{name}": array for name, array in optimizer_state(job).items()}
     if job.ema:
         found.update({f"ema/{name}": np.asarray(array) for name, array in job.ema.state_dict()["average"].items()})
-    if now.batch and now.total.images:
-        found["loss/sum"], found["loss/images"] = now.total.sum.numpy(), np.asarray(now.total.images)
-        for i, metric in enumerate(job.train_metrics):
-            found.update({f"metric/{i}/{name}": np.asarray(array) for name, array in metric.state().items()})
     return found
 
 

@@ -12,10 +12,10 @@ import numpy as np
 import paddle
 import pytest
 from PIL import Image
-from test_training import plan, tuned
+from test_training import plan, same, tuned
 
 from ppadapt import build, config
-from ppadapt.engine import processes
+from ppadapt.engine import checkpoint, processes
 from ppadapt.errors import UserError
 from ppadapt.runs import experiment
 from ppadapt.tuning import METHODS
@@ -77,6 +77,9 @@ CASES = {
 }
 BFLOAT16 = {"AMP": {"level": "O1", "dtype": "bfloat16"}, "Optimizer": {
     **MOMENTUM, "lr": {"name": "Cosine", "learning_rate": 0.01}}}
+# Runs of which a second part goes on from inside the epoch; their dropout draws.
+WHOLE = {"draws": {"Global__save_interval_steps": 8, "EMA__decay": 0.9},
+         "draws, statistics per process": {"Global__save_interval_steps": 8, "Global__sync_batchnorm": False}}
 QUICK_ADAMW = {"Global__update_freq": 3, "Global__epochs": 5}
 
 
@@ -149,6 +152,12 @@ def two(tmp_path_factory, evaluations):
     cases.update({name: {"config": method_tree(folder / name, 8, name)} for name in METHODS})
     cases["one epoch of two"] = {"config": tree(folder / "cut", 8, Global__epochs=1, Global__save_interval_steps=6,
                                                        **CONSTANT)}
+    for name, options in WHOLE.items():
+        whole = tree(folder / name, 8, Tuning={"name": "AdaptFormer", "bottleneck": 4, "dropout": 0.3},
+                     Global__epochs=1, **options)
+        whole["DataLoader"]["Train"]["dataset"]["limit"] = 148
+        cases[name] = {"config": whole}
+        cases[f"{name}, cut"] = {"config": whole, "goes_on": [name, 8]}
     return together(2, {**cases, **_evaluated(evaluations)}, folder / "found")
 
 
@@ -214,6 +223,20 @@ def test_one_process_goes_on_with_a_run_of_two(two, tmp_path):
             np.testing.assert_allclose(tuned(resumed)[tensor], value, rtol=0, atol=1e-5, err_msg=tensor)
     with pytest.raises(UserError, match="DataLoader.Train.sampler.batch_size was 16 and is 8"):
         experiment.train(config.parse(tree(tmp_path / "other", 8, Global__checkpoints=cut, **CONSTANT)))
+
+
+@pytest.mark.needs_paddle("random state of a CPU")
+@pytest.mark.parametrize("name", WHOLE)
+def test_two_processes_go_on_inside_an_epoch_as_if_they_had_never_stopped(two, name):
+    """To the last bit: what each has seen, drawn and, where statistics are its own, gathered comes along."""
+    whole, rest = two[0][name], two[0][f"{name}, cut"]
+    assert same(tuned(whole), tuned(rest)) and same(tuned(whole, "best_model"), tuned(rest, "best_model"))
+    timing = ("train_ips", "train_seconds")
+    for a, b in zip(whole["history"], rest["history"]):
+        assert {k: v for k, v in a.items() if k not in timing} == {k: v for k, v in b.items() if k not in timing}
+    inside = checkpoint.read(Path(whole["folder"]) / "ckpt" / "step-000008")
+    assert inside.progress["batch"] == 8 and len(inside.progress["random_of_others"]) == 1
+    assert int(inside.tensors["loss/images"]) == int(inside.tensors["rank1/loss/images"]) == 8 * 8
 
 
 def test_every_rank_finds_the_same_and_the_first_alone_writes(two):

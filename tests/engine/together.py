@@ -1,7 +1,7 @@
 """Run by test_processes.py, as one of several processes: trains or evaluates what a file says.
 
 argv: a JSON file, {name: {"config": ..., "evaluate": bool, "at": step before which rank 1 does what "then" says, "ends"
-without a word or "hangs"}}, and a folder for what each rank finds.
+without a word or "hangs", "goes_on": [the name of a case before, one of its saved steps]}}, and a folder for what each rank finds.
 """
 import json
 import os
@@ -38,8 +38,12 @@ def main(cases: Path, folder: Path) -> None:
         fail(case.get("at", 0), case.get("then", ""))
         run = experiment.evaluate if case.get("evaluate") else experiment.train
         before = processes.join().sent if found else 0
+        plan = config.parse(case["config"])
+        if "goes_on" in case:
+            other, step = case["goes_on"]
+            plan.Global.checkpoints = f"{found[other]['folder']}/ckpt/step-{step:06d}"
         try:
-            found[name] = run(config.parse(case["config"]))
+            found[name] = run(plan)
         except UserError as error:
             sys.exit(f"error: {error}")
         found[name]["sent"] = processes.join().sent - before
