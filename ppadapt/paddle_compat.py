@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import signal
+import threading
 from pathlib import Path
 from typing import Any, Callable, ContextManager, Mapping, Optional, Union
 
@@ -197,6 +199,24 @@ def _round(array: np.ndarray, dtype: Union[str, paddle.dtype]) -> np.ndarray:
 def cpu_has_bfloat16() -> bool:
     """Whether the processor computes in bfloat16 (AVX-512)."""
     return core.supports_bfloat16()
+
+
+# ---- signals and processes ----------------------------------------------------------------------------------------
+
+def give_signals_back() -> None:
+    """Paddle's import takes SIGTERM for itself, to print a C++ traceback: a handler that the program had counts again.
+    Only the main thread can do it."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if callable(handler) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
+
+
+def forget_shared_memory() -> None:
+    """Remove the batches of this process that lie in /dev/shm."""
+    core._cleanup_mmap_fds()
+
+
+give_signals_back()
 
 
 # ---- random numbers ----------------------------------------------------------------------------------------------

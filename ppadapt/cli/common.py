@@ -4,7 +4,9 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal
 import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -67,7 +69,7 @@ def serving_options(args: argparse.Namespace) -> dict:
 
 
 def guarded(main: Callable[[], Any], shared: bool = False) -> None:
-    """Call a command. A user's mistake ends in one line and exit code 1; Ctrl-C in exit code 130.
+    """Call a command. A user's mistake ends in one line and exit code 1; Ctrl-C in exit code 130, SIGTERM in 143.
 
     Args:
         main: may return an exit code.
@@ -76,6 +78,7 @@ def guarded(main: Callable[[], Any], shared: bool = False) -> None:
     from ..errors import UserError, printable
 
     _speak_utf8()
+    _end_quietly()
     try:
         os.getcwd()
         together = os.environ.get("PADDLE_TRAINERS_NUM", "1")
@@ -88,7 +91,7 @@ def guarded(main: Callable[[], Any], shared: bool = False) -> None:
             sys.exit(code)
     except UserError as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt as stop:  # or SIGTERM, SIGHUP, where a run was saved before it stopped
+    except KeyboardInterrupt as stop:  # or SIGTERM, SIGHUP
         sys.exit(128 + getattr(stop, "signal", 2))
     except BrokenPipeError:  # `| head` has seen enough
         _drop_output()
@@ -102,6 +105,24 @@ def guarded(main: Callable[[], Any], shared: bool = False) -> None:
         if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS):
             raise
         sys.exit(f"error: {printable(error)}: make room, or choose another place for the files")
+
+
+class _Ended(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, which end a command as Ctrl-C does: what is half written goes."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.signal = number
+
+
+def _end_quietly() -> None:
+    """Signals that are not ignored, as SIGHUP is under nohup, raise _Ended; training, once it runs, saves for them."""
+    def ended(number: int, frame: Any) -> None:
+        raise _Ended(number)
+
+    for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
+        if signal.getsignal(number) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
+            signal.signal(number, ended)
 
 
 def _speak_utf8() -> None:

@@ -17,6 +17,7 @@ from .base import Dataset
 from .batch_transforms import build_batch_transforms
 from .batched import BatchedTransform
 from .errors import DataError, choose
+from .worker import begin
 
 if TYPE_CHECKING:
     import paddle
@@ -182,7 +183,7 @@ class Loader:
             _Items, functools.partial(_collate, targets=self.collate))
         batches = DataLoader(items(self.dataset), batch_sampler=self._sampler, collate_fn=collate,
                              num_workers=self.num_workers, use_shared_memory=self.use_shared_memory,
-                             return_list=True)
+                             worker_init_fn=functools.partial(begin, os.getpid()), return_list=True)
         for n, (batch, indices) in enumerate(zip(batches, self._sampler), self._sampler.start):
             if len(batch) == 1:
                 message = batch[0].numpy().tobytes().decode().strip("\0")

@@ -104,6 +104,9 @@ def run(job: Job) -> dict:
             LOGGER.warning("nothing is left to train: epoch %d of %d is done. For more, set Global.epochs higher",
                            now.epoch - 1, job.epochs)
     saver, stopping = Saver(job, now), Stopping(job.processes)
+    for batches in (job.train_loader, job.eval_loader):
+        if hasattr(batches, "watch"):  # its first pass computes what all others read
+            batches.watch = stopping.watch
     try:
         with stopping.listening():
             while now.epoch <= job.epochs and not _stale(job, now):

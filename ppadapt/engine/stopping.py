@@ -1,13 +1,14 @@
 """Ctrl-C, SIGTERM and SIGHUP during training: the step is finished and saved, then the run stops.
 
-A second signal stops at once. Signals are only asked for in the main thread, as Python wants it; elsewhere (a
-notebook's worker thread) nothing changes.
+A second signal stops at once. One that was ignored before, as SIGHUP is under nohup, stays ignored. Signals are only
+asked for in the main thread, as Python wants it; elsewhere (a notebook's worker thread) nothing changes.
 """
 from __future__ import annotations
 
 import os
 import signal
 import threading
+import time
 from contextlib import contextmanager
 from typing import Any, Iterable, Iterator, Optional
 
@@ -32,7 +33,9 @@ class Stopping:
 
     def __init__(self, processes: Processes = ALONE) -> None:
         self.asked: Optional[int] = None
-        self._process = os.getpid()
+        self._came: Optional[float] = None  # when a signal came to this process itself
+        # paddle.distributed.launch asks each process three times, 0.2 seconds apart.
+        self._patience = 0.0 if processes.count == 1 else 2.0
         self._agreed = processes.count == 1
 
     @property
@@ -56,7 +59,8 @@ class Stopping:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        before = {number: signal.signal(number, self._note) for number in SIGNALS
+                  if signal.getsignal(number) is not signal.SIG_IGN}
         try:
             yield
         finally:
@@ -64,13 +68,12 @@ class Stopping:
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _note(self, number: int, frame: Any) -> None:
-        if os.getpid() != self._process:  # a worker: its parent ends it, but not for Ctrl-C, which reaches all
-            if number != signal.SIGINT:
-                os._exit(0)
-            return
-        if self.asked is not None:
+        if self._came is not None:
+            if time.monotonic() - self._came < self._patience:
+                return
             os.write(2, b"stopped at once\n")
             os._exit(128 + number)
+        self._came = time.monotonic()
         self.asked = number
         os.write(2, b"stopping after this step; once more stops at once\n")
 

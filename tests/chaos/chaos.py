@@ -17,7 +17,9 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Iterator
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
@@ -36,15 +38,28 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="points at a time (2)")
     parser.add_argument("--folder", type=Path, help="keeps what was run; a temporary one when absent")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="ppadapt-chaos-") as temporary:
-        failed = [matrix(args, count, (args.folder or Path(temporary)) / f"{count}-processes")
+    with tempfile.TemporaryDirectory(prefix="ppadapt-chaos-") as temporary, served(Path(temporary)) as start:
+        failed = [matrix(args, count, (args.folder or Path(temporary)) / f"{count}-processes", start)
                   for count in args.processes]
     sys.exit(any(failed))
 
 
-def matrix(args: argparse.Namespace, processes: int, folder: Path) -> bool:
+@contextmanager
+def served(folder: Path) -> Iterator[list[str]]:
+    """The command that, with its arguments, is tools/train.py in a process that has Paddle imported already."""
+    address = folder / "zygote"
+    server = subprocess.Popen([sys.executable, str(HERE / "zygote.py"), str(address)], stdout=subprocess.PIPE)
+    try:
+        server.stdout.readline()
+        yield [sys.executable, "-S", str(HERE / "zygote.py"), str(address)]
+    finally:
+        server.kill()
+        server.wait()
+
+
+def matrix(args: argparse.Namespace, processes: int, folder: Path, start: list[str]) -> bool:
     """All points with so many processes; whether one failed."""
-    program = [sys.executable, str(HERE / "program.py"), "{out}"]
+    program = [*start, "-c", str(HERE / "plan.yaml"), "-o", "Global.output_dir={out}", "--resume", "auto"]
     command = [args.ckpt_chaos, "run", "--work", str(folder), "--modes", ",".join(args.modes),
                "--max-points", str(args.points), "--jobs", str(args.jobs), "--timeout", "120", "--grace", "60",
                "--ranks", str(processes), "--crash-rank", str(min(args.crash_rank, processes - 1)),

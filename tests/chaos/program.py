@@ -1,18 +1,15 @@
-"""One process of tools/train.py as ckpt-chaos starts it: `python program.py OUT`.
+"""A process of tools/train.py as ckpt-chaos watches it.
 
 ckpt-chaos tells a process its place by torchrun's names; Paddle wants its own. Of the library that writes checkpoints'
 tensors in Rust, and so raises no audit event, ckpt-chaos knows the part for PyTorch; here ours is counted as well.
 """
+import atexit
 import os
 import runpy
 import sys
-from pathlib import Path
-
-HERE = Path(__file__).resolve().parent
-TOOL = HERE.parents[1] / "tools" / "train.py"
 
 
-def as_paddle_names_it(rank: int, count: int, port: int) -> dict[str, str]:
+def as_paddle_names_it(rank: int, count: int, port: int) -> dict:
     """The variables by which paddle.distributed.launch tells a process of its place."""
     ends = [f"127.0.0.1:{port + 1 + n}" for n in range(count)]
     return {"PADDLE_MASTER": f"127.0.0.1:{port}", "PADDLE_TRAINER_ENDPOINTS": ",".join(ends),
@@ -20,20 +17,35 @@ def as_paddle_names_it(rank: int, count: int, port: int) -> dict[str, str]:
             "PADDLE_CURRENT_ENDPOINT": ends[rank]}
 
 
-def count_native_writes() -> None:
-    """Where ckpt-chaos watches this process, let it count, and tear, what safetensors writes."""
-    inject = sys.modules.get("ckpt_chaos.inject")
-    if inject is not None:
-        import safetensors.numpy as native
+def watched() -> None:
+    """What ckpt-chaos does at the start of an interpreter that it watches."""
+    sys.path[:0] = [folder for folder in os.environ["PYTHONPATH"].split(os.pathsep) if folder not in sys.path]
+    import safetensors.numpy as native
+    from ckpt_chaos import inject
+    from ckpt_chaos.targets.common import arm_from_env
 
-        native.save_file = inject._wrap(native.save_file, "safetensors.save_file", 1, "filename")
+    from ppadapt.engine import checkpoint
+
+    arm_from_env(int(os.environ.get("RANK", 0)), lazy=True)
+    native.save_file = checkpoint.save_file = inject._wrap(
+        native.save_file, "safetensors.save_file", 1, "filename")
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Run the tool that sys.argv names, as Python would, and end."""
     if "WORLD_SIZE" in os.environ:
         place = [int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT")]
         os.environ.update(as_paddle_names_it(*place))
-    count_native_writes()
-    sys.argv = [str(TOOL), "-c", str(HERE / "plan.yaml"), "-o", f"Global.output_dir={sys.argv[1]}", "--resume", "auto"]
-    sys.path.insert(0, str(TOOL.parent))
-    runpy.run_path(str(TOOL), run_name="__main__")
+    if "CKPT_CHAOS_WATCH" in os.environ:
+        watched()
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        code = 0
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

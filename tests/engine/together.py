@@ -1,7 +1,8 @@
 """Run by test_processes.py, as one of several processes: trains or evaluates what a file says.
 
 argv: a JSON file, {name: {"config": ..., "evaluate": bool, "at": step before which rank 1 does what "then" says, "ends"
-without a word or "hangs", "goes_on": [the name of a case before, one of its saved steps]}}, and a folder for what each rank finds.
+without a word or "hangs", "goes_on": [the name of a case before, one of its saved steps]}}, and a folder for what each
+rank finds.
 """
 import json
 import os

@@ -42,11 +42,12 @@ class HeadOnly:
 class FeatureLoader:
     """A Loader with features float32 [N, D] in the place of images, in the same order.
 
-    `make` is called once, when the first batch is asked for.
+    `make` is called once, when the first batch is asked for, with `watch`, through which the batches of images go that
+    have to be computed: who runs the loop may stop there.
     """
 
-    def __init__(self, loader: Any, make: Callable[[], np.ndarray]):
-        self.loader, self.make = loader, make
+    def __init__(self, loader: Any, make: Callable[[Callable[[Iterable], Iterable]], np.ndarray]):
+        self.loader, self.make, self.watch = loader, make, iter
         self.dataset, self.batch_size = loader.dataset, loader.batch_size
         self.how = "seen by their features, which are computed once"
         self.tensors: Optional[tuple[paddle.Tensor, paddle.Tensor]] = None
@@ -60,7 +61,8 @@ class FeatureLoader:
 
     def __iter__(self) -> Iterator[tuple[paddle.Tensor, paddle.Tensor]]:
         if self.tensors is None:
-            self.tensors = paddle.to_tensor(self.make()), paddle.to_tensor(self.loader.collate(self.dataset.labels))
+            labels = self.loader.collate(self.dataset.labels)
+            self.tensors = paddle.to_tensor(self.make(self.watch)), paddle.to_tensor(labels)
         for rows in self.loader.order():
             index = paddle.to_tensor(rows)
             yield tuple(tensor.index_select(index) for tensor in self.tensors)
@@ -99,33 +101,33 @@ def use(adaptation: Any, loaders: dict[str, Any], ordered: dict[str, Any], trans
     if folder is not None:
         remove_leftovers(folder)
 
-    def made(side: str) -> np.ndarray:
-        return _features(adaptation, ordered[side], context, folder, {
+    def made(side: str, watch: Callable[[Iterable], Iterable]) -> np.ndarray:
+        return _features(adaptation, ordered[side], watch, context, folder, {
             "network": adaptation.frozen_digest(), "arch": arch, "head": adaptation.anatomy.head,
             "data": ordered[side].dataset.digest(), "transforms": transforms[side], "precision": list(precision),
             "device": paddle.get_device().partition(":")[0], "paddle": paddle.__version__,
             "code": digest_of([ordered[side].dataset, *ordered[side].dataset.transform.ops,
                                *adaptation.network.sublayers(include_self=True)])})
 
-    return {side: FeatureLoader(loader, lambda side=side: made(side)) for side, loader in loaders.items()}
+    return {side: FeatureLoader(loader, lambda watch, side=side: made(side, watch)) for side, loader in loaders.items()}
 
 
-def _features(adaptation: Any, batches: Any, context: Callable[[], ContextManager], folder: Optional[Path],
-              key: dict[str, Any]) -> np.ndarray:
+def _features(adaptation: Any, batches: Any, watch: Callable[[Iterable], Iterable],
+              context: Callable[[], ContextManager], folder: Optional[Path], key: dict[str, Any]) -> np.ndarray:
     """Features float32 [N, D] of all images in order, from the cache or computed and kept there."""
     what = f"features of {len(batches.dataset)} {batches.dataset.split} images"
     if folder is None:
         LOGGER.warning("%s are not kept, for this user has no home folder: set Global.feature_cache", what)
-        return _compute(adaptation, batches, context)
+        return _compute(adaptation, watch(batches), context)
     path = folder / (hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:32] + ".npz")
     with ExitStack() as stack:
         with suppress(OSError):  # a folder that cannot be written: said below
             stack.enter_context(locked(path, lambda: LOGGER.info("%s: another process is computing them", what)))
-        return _kept_or_computed(adaptation, batches, context, path, what)
+        return _kept_or_computed(adaptation, batches, watch, context, path, what)
 
 
-def _kept_or_computed(adaptation: Any, batches: Any, context: Callable[[], ContextManager], path: Path,
-                      what: str) -> np.ndarray:
+def _kept_or_computed(adaptation: Any, batches: Any, watch: Callable[[Iterable], Iterable],
+                      context: Callable[[], ContextManager], path: Path, what: str) -> np.ndarray:
     count = len(batches.dataset)
     if path.is_file():
         try:
@@ -138,7 +140,7 @@ def _kept_or_computed(adaptation: Any, batches: Any, context: Callable[[], Conte
         else:
             LOGGER.info("%s: from %s", what, path)
             return features
-    features = _compute(adaptation, batches, context)
+    features = _compute(adaptation, watch(batches), context)
     try:
         with atomic_write(str(path)) as file:
             np.savez(file, features=features)
@@ -150,7 +152,7 @@ def _kept_or_computed(adaptation: Any, batches: Any, context: Callable[[], Conte
 
 
 @paddle.no_grad()
-def _compute(adaptation: Any, batches: Any, context: Callable[[], ContextManager]) -> np.ndarray:
+def _compute(adaptation: Any, batches: Iterable, context: Callable[[], ContextManager]) -> np.ndarray:
     parts = []
     with _without_head(adaptation):
         for images, _ in progress(batches, "features"):
