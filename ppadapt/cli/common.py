@@ -92,6 +92,9 @@ def guarded(main: Callable[[], Any], shared: bool = False) -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt as stop:  # or SIGTERM, SIGHUP
+        for number in (signal.SIGINT, signal.SIGTERM):  # one more, while Python ends, does so without a traceback
+            if signal.getsignal(number) in (signal.default_int_handler, _ended):
+                signal.signal(number, signal.SIG_DFL)
         sys.exit(128 + getattr(stop, "signal", 2))
     except BrokenPipeError:  # `| head` has seen enough
         _drop_output()
@@ -115,14 +118,15 @@ class _Ended(KeyboardInterrupt):
         self.signal = number
 
 
+def _ended(number: int, frame: Any) -> None:
+    raise _Ended(number)
+
+
 def _end_quietly() -> None:
     """Signals that are not ignored, as SIGHUP is under nohup, raise _Ended; training, once it runs, saves for them."""
-    def ended(number: int, frame: Any) -> None:
-        raise _Ended(number)
-
     for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
         if signal.getsignal(number) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
-            signal.signal(number, ended)
+            signal.signal(number, _ended)
 
 
 def _speak_utf8() -> None:

@@ -109,12 +109,13 @@ def run(job: Job) -> dict:
             batches.watch = stopping.watch
     try:
         with stopping.listening():
-            while now.epoch <= job.epochs and not _stale(job, now):
-                stopping.check()
-                _one_epoch(job, now, saver, stopping, noted)
-    except Stopped:
-        saver.save()
-        raise
+            try:
+                while now.epoch <= job.epochs and not _stale(job, now):
+                    stopping.check()
+                    _one_epoch(job, now, saver, stopping, noted)
+            except Stopped:
+                saver.save()  # still listening: one signal more must not end this half-way, unless it is meant to
+                raise
     except OSError as error:  # how Paddle hands on a Ctrl-C inside a backward pass, where signals could not be noted
         if "KeyboardInterrupt" not in str(error):
             raise

@@ -55,7 +55,8 @@ class Stopping:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Inside, signals are noted rather than obeyed; the handlers from before come back afterwards."""
+        """Inside, signals are noted rather than obeyed. The handlers from before come back afterwards, unless this
+        process was stopped by a launcher, which asks on while it ends."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -64,7 +65,7 @@ class Stopping:
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in before.items() if not (self._came and self._patience) else ():
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def _note(self, number: int, frame: Any) -> None:

@@ -45,6 +45,7 @@ def _care_for(client: socket.socket, program) -> None:
         client.close()
         for place, file in enumerate(files):
             os.dup2(file, place + 1)
+        sys.stdout, sys.stderr = (open(place, "w", buffering=1, encoding="utf-8") for place in (1, 2))
         os.chdir(given["folder"])
         os.environ.clear()
         os.environ.update(given["environment"])
