@@ -163,15 +163,18 @@ class Comparison:
         log.LOGGER.info("run %d of %d: %s, %s%s", self.count, self.total, run.row.label, run.what,
                         "" if done is None else f": done before, {task.headline[task.main]} {done[task.main]}")
         if done is None:
-            done = self.train(run)
+            done = self.train(run, identity)
             self._took.setdefault(run.row.label, []).append(done["seconds"])
         self._left[run.row.label] -= 1
         self._say_left()
         return done
 
-    def train(self, run: Run) -> dict:
-        """Train a run, or go on with it where it was cut off, and remember it."""
-        plan, identity = run.plan, self.identity(run.plan)
+    def train(self, run: Run, identity: dict) -> dict:
+        """Train a run, or go on with it where it was cut off, and remember it by its identity.
+
+        That is asked for before anything is built of the plan, which fills in what it leaves to the task.
+        """
+        plan = run.plan
         plan.Global.output_dir = str(self.folder)
         cut_off = build.cut_off(plan, self.folder / experiment.run_name(run.row.path))
         if cut_off:

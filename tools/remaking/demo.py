@@ -34,13 +34,14 @@ class Demo(Trainings):
     def _answer(self, place: Place, name: str) -> None:
         """Ask the run, which is trained anew where only its record is at hand."""
         made, run = self.comparison(place, name), self._run(place, name)
+        identity = made.identity(run.plan)
         folder = made.folder / made.found(run)["folder"]
         if not (folder / "best_model.safetensors").is_file():
             run.plan.Global.output_dir = str(made.folder)
             folder = Path(experiment.train(run.plan, run.row.path)["folder"])
         answers = experiment.predict_test(folder, SHOWN)[2]
         files.write_json(_path(place, name), {
-            **made.identity(run.plan), "answers": np.round(answers.astype(np.float64), 4).tolist()})
+            **identity, "answers": np.round(answers.astype(np.float64), 4).tolist()})
 
     def draw(self, place: Place, name: str) -> None:
         super().draw(place, name)

@@ -47,6 +47,7 @@ class Parity(Trainings):
 
     def _torch(self, place: Place, name: str, run: Run) -> None:
         made, plan = self.comparison(place, name), run.plan
+        identity = made.identity(plan)
         train, test = (build.dataset(getattr(plan.DataLoader, side), kind, 0)
                        for side, kind in (("Train", "train"), ("Eval", "test")))
         arrays = load_weights(shipped(plan.Arch.name)).tensors
@@ -63,7 +64,7 @@ class Parity(Trainings):
             raise errors.UserError(f"{place.torch_python} {PEER} failed:\n{done.stderr[-2000:]}")
         Record(_peers(place, name)).add({
             "row": run.row.label, "seed": plan.Global.seed, "machine": experiment.machine(),
-            **json.loads(done.stdout.splitlines()[-1]), **made.identity(plan)})
+            **json.loads(done.stdout.splitlines()[-1]), **identity})
 
     def views(self, place: Place, name: str) -> dict[str, View]:
         return {**super().views(place, name), f"{name}.torch": lambda: self._beside(place, name)}

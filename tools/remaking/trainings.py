@@ -107,8 +107,9 @@ class Trainings(Part):
     def _train(self, place: Place, name: str, run: Run) -> None:
         """One run. What it makes known (a choice) may ask for runs that another part has."""
         made = self.comparison(place, name)
-        made.record.remove(made.record.stale(made.identity(run.plan)))
-        made.train(run)
+        identity = made.identity(run.plan)
+        made.record.remove(made.record.stale(identity))
+        made.train(run, identity)
         self.adopt(place, name)
 
     def rows(self, place: Place, name: str) -> list[dict]:
