@@ -166,6 +166,8 @@ def facts_of(tensors: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]
                 facts.tell(option, value, f"the file's {pattern}")
     for option, value in layout.assumed.items():
         facts.assume(option, value, f"as nearly all files of {layout.name}")
+    if settings.pool and not (settings.pool == "cls" and "cls_token" not in tensors):
+        facts.assume("pool", settings.pool, f"as the classifier of {settings.name}")
     for option, choices in layout.asked.items():
         facts.ask(option, choices)
     if "norm_pre.weight" in tensors and "act" in facts.assumed:  # timm's names, CLIP's network

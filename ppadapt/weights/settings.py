@@ -19,9 +19,22 @@ _ACTS = {"gelu": "gelu", "gelu_python": "gelu", "quick_gelu": "quick_gelu", "gel
          "gelu_new": "gelu_tanh", "gelu_fast": "gelu_tanh", "gelu_tanh": "gelu_tanh"}
 
 
+# Arguments of timm's networks that tensors show, or that change nothing in inference.
+_TIMM_ARGS = frozenset((
+    "img_size", "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "num_classes", "in_chans",
+    "global_pool", "class_token", "reg_tokens", "no_embed_class", "pre_norm", "init_values", "qkv_bias",
+    "proj_bias", "fc_norm", "act_layer", "dynamic_img_size", "dynamic_img_pad", "strict_img_size", "pos_embed",
+    "drop_rate", "pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate", "drop_path_rate",
+    "weight_init", "fix_init", "window_size", "depths"))
+_TIMM_POOLS = {None: "", "": "", "token": "cls", "avg": "norm_avg", "map": "map"}
+
+
 @dataclass
 class Settings:
-    """Facts of a config: options of our network, what it says that our networks do not compute, and pixels."""
+    """Facts of a config: options of our network, what it says that our networks do not compute, and pixels.
+
+    `pool`: what the library's classifier reads; who trains another head may choose.
+    """
 
     options: dict[str, Any] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
@@ -29,6 +42,7 @@ class Settings:
     name: str = ""
     preprocess_name: str = ""
     of_timm: bool = False
+    pool: str = ""
     path: str = ""
 
 
@@ -123,13 +137,27 @@ def _timm(config: Mapping[str, Any], found: Settings) -> bool:
     args = config.get("model_args")
     args = args if isinstance(args, Mapping) else {}
     found.options.update(options)
-    _take(found, args, {"num_heads": ("num_heads", int)})
-    if args.get("act_layer") in _ACTS:
-        found.options["act"] = _ACTS[args["act_layer"]]
+    _take(found, args, {"num_heads": ("num_heads", int), "img_size": ("img_size", int),
+                        "patch_size": ("patch_size", int), "depth": ("depth", int), "embed_dim": ("embed_dim", int)})
+    act = args.get("act_layer")
+    if act in _ACTS:
+        found.options["act"] = _ACTS[act]
+    elif act is not None:
+        found.refused.append(f"act_layer {act!r}: our networks compute {', '.join(sorted(set(_ACTS.values())))}")
+    strange = [name for name in args if name not in _TIMM_ARGS]
+    if strange:
+        found.refused.append(f"model_args {', '.join(strange)}, which may make another network than ours compute")
+    pool = config.get("global_pool", args.get("global_pool"))
+    if pool not in _TIMM_POOLS:
+        found.refused.append(f"global_pool {pool!r}, which our networks do not compute")
+    elif "distilled" not in config["architecture"]:
+        found.pool = _TIMM_POOLS[pool]
     if refused:
         found.refused.append(f"architecture {config['architecture']}: {refused}")
     pixels = {key: pretrained.get(key) for key in ("mean", "std", "interpolation", "crop_pct")}
     size = pretrained.get("input_size")
+    if isinstance(size, list) and len(size) == 3 and size[1] != size[2] and "img_size" not in args:
+        found.refused.append(f"input_size {size}: our networks take squares")
     _pixels(found, {**pixels, "size": size[-1] if isinstance(size, list) and size else None}, "config.json")
     return True
 
@@ -137,7 +165,10 @@ def _timm(config: Mapping[str, Any], found: Settings) -> bool:
 def _take(found: Settings, tree: Mapping[str, Any], names: Mapping[str, tuple[str, type]]) -> None:
     for theirs, (ours, kind) in names.items():
         value = tree.get(theirs)
-        if isinstance(value, list) and len(set(map(str, value))) == 1 and len(value) == 2:
+        if isinstance(value, list) and len(value) == 2 and ours in ("img_size", "patch_size"):
+            if value[0] != value[1]:
+                found.refused.append(f"{theirs} {value}: our networks take squares")
+                continue
             value = value[0]
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             if not 0 <= value <= _LARGEST:

@@ -253,6 +253,35 @@ def test_the_catalogue_of_published_models(monkeypatch):
     assert text.split("<!-- table -->\n")[1].split("\n<!-- /table -->")[0] == table, "python tools/published.py"
 
 
+@pytest.mark.parametrize("change,says", [
+    ({"model_args": {"act_layer": "relu"}}, "act_layer 'relu': our networks compute gelu"),
+    ({"model_args": {"qk_norm": True, "pool_include_prefix": True}}, "model_args qk_norm, pool_include_prefix, which"),
+    ({"global_pool": "avgmax"}, "global_pool 'avgmax', which our networks do not compute"),
+    ({"model_args": {"img_size": [8, 32]}}, r"img_size \[8, 32\]: our networks take squares"),
+    ({"model_args": {}, "pretrained_cfg": {"input_size": [3, 8, 32]}}, r"input_size \[3, 8, 32\]: our networks take"),
+    ({"architecture": "vit_small_patch16_dinov3"}, "rotary positions, which our networks do not compute")])
+def test_what_timms_config_says_is_not_passed_over(tmp_path, change, says):
+    folder = tmp_path / "vit"
+    shutil.copytree(FOLDER / "timm_gap", folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(WeightsError, match=says):
+        load_weights(folder).raise_if_incomplete()
+
+
+def test_the_classifiers_pooling_is_told_by_timms_config_and_may_be_another(tmp_path):
+    folder = tmp_path / "vit"
+    shutil.copytree(FOLDER / "timm_clip_quickgelu", folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "global_pool": "avg"}))
+    facts = load_weights(folder).facts
+    assert facts.values["pool"] == "norm_avg" and facts.assumed["pool"] == "as the classifier of config.json"
+    options = {**SMALL, "epsilon": 1e-5, "act": "quick_gelu", "pre_norm": True}
+    with pytest.raises(WeightsError, match="pool is taken for norm_avg .as the classifier of config.json. and the"):
+        ppadapt.network("vit_base_patch16", pretrained=str(folder), **options)
+    assert ppadapt.network("vit_base_patch16", pretrained=str(folder), pool="cls", **options).pool == "cls"
+
+
 def test_a_converted_file_keeps_what_its_library_told(tmp_path):
     done = load_weights(of_case("transformers_vit")[0])
     save_safetensors(str(tmp_path / "x.safetensors"), {n: np.ascontiguousarray(a) for n, a in done.tensors.items()},

@@ -49,7 +49,7 @@ VISION_RULES = (
     Rule(NETWORK + r"embeddings\.class_embedding", "cls_token", token),
     Rule(NETWORK + r"embeddings\.position_embedding\.weight", "pos_embed", table),
     Rule(NETWORK + r"embeddings\.patch_embedding\.(weight|bias)", r"patch_embed.proj.\1"),
-    Rule(NETWORK + r"pre_layrnorm\.(weight|bias)", r"norm_pre.\1"),  # the misspelling is theirs
+    Rule(NETWORK + r"pre_laye?rnorm\.(weight|bias)", r"norm_pre.\1"),  # CLIP's misspelling is theirs; OWL-ViT has none
     Rule(NETWORK + r"post_layernorm\.(weight|bias)", r"norm.\1"),
     Rule(_B + r"layer_norm([12])\.(weight|bias)", r"blocks.\1.norm\2.\3"),
     *(Rule(_B + rf"self_attn\.{n}_proj\.weight", r"blocks.\1.attn.qkv.weight", linear, i) for i, n in enumerate("qkv")),

@@ -59,6 +59,5 @@ _shared = {"anchor": _NETWORK + r"embeddings\.patch_embeddings\.projection\.weig
 DINOV2 = Layout("transformers: Dinov2", known_by=lambda names: any_name(names, r".*\.layer_scale1\.lambda1"),
                 assumed={"epsilon": 1e-6, "act": "gelu"}, resize_registers="antialias", **_shared)
 _QUERY = _BLOCK + r"attention\.(?:attention\.query|q_proj).*"
-VIT = Layout("transformers", known_by=lambda names: any_name(names, _QUERY),
-             # What transformers computes where config.json says nothing else; MSN and some others have 1e-6.
-             assumed={"epsilon": 1e-12, "act": "gelu"}, **_shared)
+VIT = Layout("transformers", known_by=lambda names: any_name(names, _QUERY), assumed={"act": "gelu"},
+             asked={"epsilon": "1e-12 (ViT, DeiT, MAE, FLAVA) or 1e-6 (MSN, I-JEPA)"}, **_shared)
