@@ -166,6 +166,9 @@ def facts_of(tensors: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]
                 facts.tell(option, value, f"the file's {pattern}")
     for option, value in layout.assumed.items():
         facts.assume(option, value, f"as nearly all files of {layout.name}")
+    if settings.pool == "cls" and facts.told.get("pool") == SHAPES:
+        raise WeightsError(f"{settings.path} says that the classifier reads the class token (global_pool), the weights "
+                           f"have the layers of pool {facts.values['pool']}: our networks do not compute both")
     if settings.pool and not (settings.pool == "cls" and "cls_token" not in tensors):
         facts.assume("pool", settings.pool, f"as the classifier of {settings.name}")
     for option, choices in layout.asked.items():

@@ -269,6 +269,63 @@ def test_what_timms_config_says_is_not_passed_over(tmp_path, change, says):
         load_weights(folder).raise_if_incomplete()
 
 
+def test_a_norm_of_the_mean_that_reads_the_class_token_is_refused(tmp_path):
+    """timm's fc_norm=True with global_pool="token": the same tensors as with the mean."""
+    folder = tmp_path / "vit"
+    shutil.copytree(FOLDER / "timm_registers_gap", folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "global_pool": "token"}))
+    with pytest.raises(WeightsError, match="reads the class token .global_pool., the weights have the layers of"):
+        load_weights(folder)
+
+
+def a_torch_file(path, call):
+    """A zip as torch.save writes it, whose one tensor is `call`."""
+    import io
+    import zipfile
+
+    from ppadapt.weights.formats.pickle_write import dump
+
+    data = io.BytesIO()
+    dump(data, {"blocks.0.mlp.fc1.weight": call}, protocol=2)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/data.pkl", data.getvalue())
+        archive.writestr("x/data/0", b"\0" * 16)
+    return path
+
+
+def storage(kind):
+    from ppadapt.weights.formats.pickle_write import Global, Persistent
+
+    return Persistent(("storage", Global("torch", kind), "0", "cpu", 4))
+
+
+def no_plain_tensors():
+    from ppadapt.weights.formats.pickle_write import Call, Global
+
+    hooks = Call(Global("collections", "OrderedDict"), ())
+    return {
+        "float8": (Call(Global("torch._utils", "_rebuild_tensor_v3"), (
+            storage("UntypedStorage"), 0, (4,), (1,), False, hooks, Global("torch", "float8_e4m3fn"))),
+            "it holds tensors of torch.float8_e4m3fn"),
+        "quantised": (Call(Global("torch._utils", "_rebuild_qtensor"), (storage("QInt8Storage"), 0, (4,), (1,))),
+                      "holds quantised tensors .QInt8Storage."),
+        "sparse": (Call(Global("torch._utils", "_rebuild_sparse_tensor"), (1, ())), "it holds sparse tensors")}
+
+
+@pytest.mark.parametrize("kind", ["float8", "quantised", "sparse"])
+def test_tensors_that_are_no_plain_floats_are_named(tmp_path, capsys, kind):
+    from ppadapt.cli.convert import main
+
+    call, says = no_plain_tensors()[kind]
+    file = a_torch_file(tmp_path / "x.pth", call)
+    with pytest.raises(WeightsError, match=f"{says}.*give the file in float32, float16 or bfloat16"):
+        ppadapt.network("vit_base_patch16", pretrained=str(file), **SMALL)
+    assert main(["--input", str(file), "--output", str(tmp_path / "y.safetensors")]) == 1
+    error = capsys.readouterr().err
+    assert "give the file in float32, float16 or bfloat16; nothing was written" in error
+
+
 def test_the_classifiers_pooling_is_told_by_timms_config_and_may_be_another(tmp_path):
     folder = tmp_path / "vit"
     shutil.copytree(FOLDER / "timm_clip_quickgelu", folder)

@@ -22,6 +22,7 @@ from .zip_file import ZipFile
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_START = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 MAX_DIMENSIONS = 32  # numpy's own
+QUANTISED = ("QInt8Storage", "QUInt8Storage", "QInt32Storage")
 
 
 class Storage:
@@ -82,10 +83,21 @@ def _rebuild(storage: Storage, offset: int, shape: Any, strides: Any, *_: Any) -
     return LazyTensor(storage, storage.dtype, offset, tuple(shape), tuple(strides))
 
 
+def _not_plain(what: str) -> StandInFunction:
+    def refuse(*_: Any) -> None:
+        raise WeightsError(f"it holds {what} tensors, with which nothing is computed here: give the file in float32, "
+                           "float16 or bfloat16")
+
+    return StandInFunction(refuse)
+
+
 def _rebuild_v3(storage: Storage, offset: int, shape: Any, strides: Any, _grad: Any, _hooks: Any, dtype: Any,
                 *_: Any) -> LazyTensor:
     if not isinstance(dtype, str):
         raise TypeError(f"dtype {brief(dtype)}")
+    if "float8" in dtype:
+        raise WeightsError(f"it holds tensors of {dtype}, with which nothing is computed here: give the file in "
+                           "float32, float16 or bfloat16")
     return LazyTensor(storage, str(dtype).replace("torch.", ""), offset, tuple(shape), tuple(strides))
 
 
@@ -109,6 +121,13 @@ TORCH: dict[str, Any] = {
     "torch._utils._rebuild_parameter": _REBUILDERS[2],
     "torch._utils._rebuild_parameter_with_state": _REBUILDERS[2],
     "torch._tensor._rebuild_from_type_v2": StandInFunction(_from_type),
+    "torch._utils._rebuild_qtensor": _not_plain("quantised"),
+    **{f"torch._utils._rebuild_sparse{kind}_tensor": _not_plain("sparse") for kind in ("", "_csr")},
+    "torch.serialization._get_layout": StandInFunction(lambda name: str(name)),
+    **{f"torch.{name}": Mark(f"torch.{name}") for name in (
+        "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu", "qint8", "quint8",
+        "qint32", "per_tensor_affine", "per_channel_affine")},
+    **{f"torch.{name}": Mark(name) for name in QUANTISED},
     **{f"torch.{name}": Mark(name) for name in STORAGES},
     **{f"torch.storage.{name}": Mark(name) for name in (*STORAGES, "UntypedStorage")},
     **{f"torch.{name}": Mark(f"torch.{name}") for name in DTYPES},
@@ -125,6 +144,9 @@ def _describe(pid: Any, path: str) -> tuple[str | None, str, int]:
         raise UnsafeCheckpointError(f"{path}: refused a pickled {brief(what)}: it holds a whole nn.Module, not "
                                     "weights alone. Save model.state_dict() instead")
     kind, key, numel = pid[1], pid[2], pid[4]
+    if kind in QUANTISED:
+        raise WeightsError(f"{path} holds quantised tensors ({kind}), with which nothing is computed here: give the "
+                           "file in float32, float16 or bfloat16")
     if kind not in STORAGES and kind != "UntypedStorage":
         raise WeightsError(f"{path}: storage type {brief(kind)} is not supported; choose from: "
                            f"{', '.join(STORAGES)}")
