@@ -141,7 +141,7 @@ def test_positions_are_resized_as_the_files_library_does():
         ppadapt.network("vit_base_patch16", pretrained=str(path), pretrained_resize="bilinear", **options, **more)
 
 
-@pytest.mark.parametrize("name", ["swin_v2_microsoft", "swin_timm", "swin_transformers"])
+@pytest.mark.parametrize("name", ["swin_v2_microsoft", "swin_v2_timm", "swin_timm", "swin_transformers"])
 def test_swin_goes_into_paddleclass_networks(name):
     """v1 of PaddleClas differs from Microsoft's where the window is the whole map, which the report says."""
     paddle = pytest.importorskip("paddle")
@@ -149,7 +149,8 @@ def test_swin_goes_into_paddleclass_networks(name):
     from ppadapt.networks import network_and_report
 
     path, expected, meta = of_case(name)
-    options = {"img_size": 32, "embed_dim": 8, "depths": [2, 2], "num_heads": [1, 2], "window_size": 4}
+    options = {"img_size": 32, "embed_dim": 8, "depths": meta.get("depths", [2, 2]), "num_heads": [1, 2],
+               "window_size": 4}
     if "V2" in meta["network"]:
         options["pretrained_window_sizes"] = [0, 0]
     network, report = network_and_report(meta["network"], str(path), 5, **options)

@@ -184,6 +184,60 @@ def transformers_siglip(folder, x):
     return {"features": model(x).pooler_output}
 
 
+@case
+def big_vision_siglip(folder, x):
+    """Google's .npz under its names, which timm's own reader of such files reads into its network."""
+    model = transformers_model("SiglipVisionModel", "SiglipVision", 10)
+    state, found = {n.removeprefix("vision_model."): t for n, t in model.state_dict().items()}, {}
+
+    def put(name, theirs, *shape, kind="kernel"):
+        found[f"params/img/{name}/{kind}"] = theirs.reshape(shape).contiguous() if shape else theirs
+
+    def linear(name, theirs):
+        put(name, state[f"{theirs}.weight"].T)
+        put(name, state[f"{theirs}.bias"], kind="bias")
+
+    def norm(name, theirs):
+        put(name, state[f"{theirs}.weight"], kind="scale")
+        put(name, state[f"{theirs}.bias"], kind="bias")
+
+    def attention(name, theirs):  # q, k, v: [D, heads, d]
+        for q, (weight, bias) in theirs.items():
+            put(f"{name}/{q}", weight.T, DIM, HEADS, DIM // HEADS)
+            put(f"{name}/{q}", bias, HEADS, DIM // HEADS, kind="bias")
+
+    put("embedding", state["embeddings.patch_embedding.weight"].permute(2, 3, 1, 0))
+    put("embedding", state["embeddings.patch_embedding.bias"], kind="bias")
+    found["params/img/pos_embedding"] = state["embeddings.position_embedding.weight"][None]
+    for i in range(DEPTH):
+        block, theirs = f"Transformer/encoderblock_{i}", f"encoder.layers.{i}"
+        norm(f"{block}/LayerNorm_0", f"{theirs}.layer_norm1")
+        norm(f"{block}/LayerNorm_1", f"{theirs}.layer_norm2")
+        linear(f"{block}/MlpBlock_0/Dense_0", f"{theirs}.mlp.fc1")
+        linear(f"{block}/MlpBlock_0/Dense_1", f"{theirs}.mlp.fc2")
+        heads, out = f"{block}/MultiHeadDotProductAttention_0", f"{theirs}.self_attn.out_proj"
+        attention(heads, {q: (state[f"{theirs}.self_attn.{q[0]}_proj.weight"],
+                              state[f"{theirs}.self_attn.{q[0]}_proj.bias"]) for q in ("query", "key", "value")})
+        put(f"{heads}/out", state[f"{out}.weight"].T, HEADS, DIM // HEADS, DIM)
+        put(f"{heads}/out", state[f"{out}.bias"], kind="bias")
+    norm("Transformer/encoder_norm", "post_layernorm")
+    found["params/img/MAPHead_0/probe"] = state["head.probe"]
+    norm("MAPHead_0/LayerNorm_0", "head.layernorm")
+    linear("MAPHead_0/MlpBlock_0/Dense_0", "head.mlp.fc1")
+    linear("MAPHead_0/MlpBlock_0/Dense_1", "head.mlp.fc2")
+    attention("MAPHead_0/MultiHeadDotProductAttention_0", {q: pair for q, pair in zip(
+        ("query", "key", "value"), zip(state["head.attention.in_proj_weight"].chunk(3),
+                                       state["head.attention.in_proj_bias"].chunk(3)))})
+    put("MAPHead_0/MultiHeadDotProductAttention_0/out", state["head.attention.out_proj.weight"].T, HEADS, DIM // HEADS,
+        DIM)
+    put("MAPHead_0/MultiHeadDotProductAttention_0/out", state["head.attention.out_proj.bias"], kind="bias")
+    found.update({"params/txt/head/kernel": torch.zeros(2, 2), "params/t": torch.zeros(1), "params/b": torch.zeros(1)})
+    np.savez(folder / "siglip.npz", **{name: tensor.numpy() for name, tensor in found.items()})
+    peer = timm_model("vit_base_patch16_siglip_224", 10, num_classes=0, act_layer="gelu_tanh")
+    peer.load_pretrained(folder / "siglip.npz")
+    return {"features": timm_results(peer, x)["features"]}
+
+
 # ------------------------------------------------------------------------------------------------------ timm
 
 def timm_model(name, seed, **options):
@@ -380,10 +434,10 @@ def openai_clip(folder, x):
 SWIN = {"img_size": 32, "embed_dim": 8, "depths": (2, 2), "num_heads": (1, 2), "window_size": 4}
 
 
-def swin(name, seed):
+def swin(name, seed, **options):
     import timm
 
-    return randomise(timm.create_model(name, num_classes=5, **SWIN), seed)
+    return randomise(timm.create_model(name, num_classes=5, **{**SWIN, **options}), seed)
 
 
 @case
@@ -402,6 +456,15 @@ def swin_v2_microsoft(folder, x):
     state["layers.0.blocks.1.attn_mask"] = torch.zeros(4, 16, 16)
     torch.save({"model": state}, folder / "swinv2.pth")
     return {**timm_results(model, images(1, side=32)), "network": "SwinTransformerV2_tiny_patch4_window8_256"}
+
+
+@case
+def swin_v2_timm(folder, x):
+    """timm's own names of v2, whose downsampling stands at the beginning of a stage."""
+    model = swin("swinv2_tiny_window8_256", 64, depths=(1, 1))
+    timm_folder(model, folder)
+    return {**timm_results(model, images(1, side=32)), "network": "SwinTransformerV2_tiny_patch4_window8_256",
+            "depths": [1, 1]}
 
 
 @case
