@@ -68,7 +68,7 @@ def test_the_documents_of_this_checkout_agree_with_their_records(results, capsys
     place = results.Place(data=False)
     assert results.check(place) == 0, capsys.readouterr().err
     names = [name for part, kind in PARTS.items() for name in kind.views(place, part)]
-    assert len(names) == len(set(names)) and set(names) < set(views(place))
+    assert len(names) == len(set(names)) == len(views(place))
     for part, kind in PARTS.items():
         if part != "performance":
             rows = kind.comparison(place, part).rows
@@ -168,6 +168,40 @@ def test_runs_of_different_test_images_do_not_share_a_table(call, copy):
     path.write_text(json.dumps(runs), encoding="utf-8")
     code, said = call(copy, "--part", "demo", "--check")
     assert code == 1 and "demo: its runs are of 2 different sets of test images" in said
+
+
+def test_pytorchs_side_is_known_by_the_identity_of_ours(results, tmp_path):
+    """An interpreter that answers at once stands in for PyTorch's, which the suite does not have."""
+    import numpy as np
+    from remaking.parity import Parity
+    from remaking.trainings import methods
+    from test_data_cifar import make_cifar10
+
+    from ppadapt.tasks.metric import packed
+
+    make_cifar10(tmp_path / "dataset", per_batch=20)
+    answer = {"version": "torch 0", "top1": 25.0, "trained_parameters": 7, "seconds": 1.0,
+              "right": packed(np.arange(20) % 4 == 0)}
+    peer = tmp_path / "python"
+    peer.write_text(f"#!/bin/sh\necho warming up\necho '{json.dumps(answer)}'\n")
+    peer.chmod(0o755)
+    tiny = tuple(change for change in TINY if "Eval.dataset.limit" not in change)
+    part = Parity("Parity", methods("cifar10/vit_micro", "linear"), ("Global.eval_interval=0",), seeds=2)
+    place = results.Place(root=tmp_path, runs=tmp_path / "runs", cifar10=tmp_path / "dataset", changes=tiny)
+    assert [step.what for step in part.left(place, "parity")] == ["parity: linear, seed 0", "parity: linear, seed 1"]
+    place.torch_python = str(peer)
+    while steps := list(part.left(place, "parity")):
+        steps[0].run()
+    theirs = json.loads((tmp_path / "docs/results/parity/torch.json").read_text(encoding="utf-8"))
+    ours = json.loads((tmp_path / "docs/results/parity/runs.json").read_text(encoding="utf-8"))
+    assert [run["config"] for run in theirs] == [run["config"] for run in ours] and len(ours) == 2
+    table = part.views(place, "parity")["parity.torch"]()
+    gap = np.mean([run["top1"] for run in ours]) - 25.0
+    assert "| linear | " in table and "25.00 ± 0.00" in table and f"{gap:+.2f} (" in table and "torch 0 on" in table
+    for run in theirs:  # of other weights it is another comparison
+        run["config"]["Arch"]["pretrained"] = "sha256:" + "0" * 64
+    (tmp_path / "docs/results/parity/torch.json").write_text(json.dumps(theirs), encoding="utf-8")
+    assert part.views(place, "parity")["parity.torch"]() == ""
 
 
 def test_numbers_outside_of_markers_are_found(results):

@@ -22,7 +22,7 @@ from ppadapt.weights import load_weights
 
 from .part import View
 from .place import REPOSITORY, Place, Step
-from .trainings import Trainings, machines
+from .trainings import Trainings, machines, table
 
 PEER = REPOSITORY / "tools" / "peers" / "torch_training.py"
 
@@ -67,7 +67,13 @@ class Parity(Trainings):
             **json.loads(done.stdout.splitlines()[-1]), **identity})
 
     def views(self, place: Place, name: str) -> dict[str, View]:
-        return {**super().views(place, name), f"{name}.torch": lambda: self._beside(place, name)}
+        return {**super().views(place, name), f"{name}.torch": lambda: self._beside(place, name),
+                f"{name}.readme": lambda: self._in_short(place, name)}
+
+    def _in_short(self, place: Place, name: str) -> str:
+        """The README's table: without the notes of docs/results.md, which it links to."""
+        rows = self.rows(place, name)
+        return table(rows, ("seeds", "trained parameters", "tuned file", "memory")) if rows else ""
 
     def _beside(self, place: Place, name: str) -> str:
         """Both sides of the methods that have both, on the seeds that both have."""

@@ -8,7 +8,7 @@ from .growing import Growing
 from .parity import Parity
 from .part import Part, View
 from .place import Place
-from .trainings import Line, Trainings, methods, table
+from .trainings import Line, Trainings, methods
 
 FEW = ("DataLoader.Train.dataset.limit=4000", "Global.eval_interval=0")
 RATES = "Optimizer.lr.learning_rate=5e-4,2e-3,8e-3"
@@ -68,11 +68,4 @@ PARTS: dict[str, Part] = {
 
 def views(place: Place) -> dict[str, View]:
     """Everything that may stand between markers."""
-    made = {name: view for part, kind in PARTS.items() for name, view in kind.views(place, part).items()}
-    return {**made, "readme": lambda: _readme(place)}
-
-
-def _readme(place: Place) -> str:
-    """The README's table: the methods of one recipe, without the notes of docs/results.md."""
-    rows = PARTS["parity"].rows(place, "parity")
-    return table(rows, ("seeds", "trained parameters", "tuned file", "memory")) if rows else ""
+    return {name: view for part, kind in PARTS.items() for name, view in kind.views(place, part).items()}
