@@ -89,3 +89,23 @@ def test_a_current_folder_that_is_gone_is_named(tmp_path):
     command = f"cd {gone}; rmdir {gone}; {sys.executable} {ROOT / 'tools' / 'train.py'} -c a.yaml"
     done = subprocess.run(command, shell=True, capture_output=True, timeout=60)
     assert done.returncode == 1 and b"Traceback" not in done.stderr and b"current folder does not exist" in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
+def test_closed_streams_a_narrow_screen_and_no_place_for_temporary_files(place, tmp_path):
+    """Files that are opened do not take the place of a closed stream, where Paddle's C++ would write into them."""
+    command = f"{sys.executable} {ROOT / 'tools' / 'train.py'} -c конфиг.yaml -o Global.output_dir={tmp_path}"
+    done = subprocess.run(f"{command} <&- >&- 2>&-", shell=True, cwd=place, timeout=120,
+                          env={**os.environ, "COLUMNS": "3", "TMPDIR": "/nope", "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0 and len(list(tmp_path.glob("*/*/results.json"))) == 1
+    log, = tmp_path.glob("*/*/train.log")
+    assert "results.json, train.log" in log.read_text(encoding="utf-8").splitlines()[-1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
+def test_a_reader_that_has_seen_enough_does_not_end_a_run(place, tmp_path):
+    command = f"{sys.executable} {ROOT / 'tools' / 'train.py'} -c конфиг.yaml -o Global.output_dir={tmp_path}"
+    done = subprocess.run(f"{command} | head -1", shell=True, cwd=place, timeout=120, capture_output=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert b"Traceback" not in done.stderr and b"the log is no longer shown (Broken pipe)" in done.stderr
+    assert len(done.stdout.splitlines()) == 1 and list(tmp_path.glob("*/*/results.json"))

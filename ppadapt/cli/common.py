@@ -77,6 +77,7 @@ def guarded(main: Callable[[], Any], shared: bool = False) -> None:
     """
     from ..errors import UserError, printable
 
+    _open_what_is_closed()
     _speak_utf8()
     _end_quietly()
     try:
@@ -127,6 +128,15 @@ def _end_quietly() -> None:
     for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
         if signal.getsignal(number) is signal.SIG_DFL and threading.current_thread() is threading.main_thread():
             signal.signal(number, _ended)
+
+
+def _open_what_is_closed() -> None:
+    """Standard streams that were closed (`>&-`) lead nowhere: else the next file that is opened takes their place."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")
 
 
 def _speak_utf8() -> None:

@@ -68,14 +68,13 @@ def write(parent: Path, step: int, save_tuned: Callable[[Path], Any], tensors: M
     Raises:
         OSError: where it cannot be written; what was there before is as it was.
     """
-    if not parent.is_dir():
-        parent.mkdir(parents=True, exist_ok=True)
+    parent.mkdir(exist_ok=True)  # in a run's folder, which is not made anew where it went meanwhile
     target = parent / f"step-{step:06d}"
     temporary = files.temporary_name(target)
     temporary.mkdir()
     try:
         save_tuned(temporary / TUNED)
-        save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, str(temporary / STATE))
+        _save(tensors, temporary / STATE)
         if best is not None:
             link(best, temporary / BEST)
         sums = {path.name: files.sha256(path) for path in sorted(temporary.iterdir())}
@@ -95,6 +94,17 @@ def write(parent: Path, step: int, save_tuned: Callable[[Path], Any], tensors: M
     for old in found[:-KEPT]:
         _remove(old)
     return target
+
+
+def _save(tensors: Mapping[str, np.ndarray], path: Path) -> None:
+    """As `save_file`, which has an exception of its own for a full disk."""
+    try:
+        save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, str(path))
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
 def steps(parent: Path) -> list[Path]:

@@ -1,7 +1,9 @@
 """The training loop."""
 from __future__ import annotations
 
+import errno
 import math
+import os
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -125,7 +127,7 @@ def run(job: Job) -> dict:
                           (LATEST, not (job.folder / LATEST).exists())):  # all was done before the run was resumed
         if missing and history:
             with job.ema or nullcontext():
-                job.save(job.folder / name, history[-1])
+                _save(job, name, history[-1])
     if _stale(job, now):
         LOGGER.info("stopped after epoch %d of %d: %d evaluations without a better score than that of epoch %d "
                     "(Global.early_stop)", history[-1]["epoch"], job.epochs, job.early_stop, best["epoch"])
@@ -163,13 +165,20 @@ def _one_epoch(job: Job, now: Progress, saver: Saver, stopping: Stopping, noted:
     last = last or _stale(job, now)
     if last or job.save_interval and epoch % job.save_interval == 0:
         with job.ema or nullcontext():  # what the numbers beside it are of
-            job.save(job.folder / LATEST, row)
+            _save(job, LATEST, row)
         saver.save()
 
 
 def _evaluates(job: Job, epoch: int) -> bool:
     """Whether an evaluation comes after this epoch."""
     return bool(job.eval_loader) and bool(epoch == job.epochs or job.eval_interval and epoch % job.eval_interval == 0)
+
+
+def _save(job: Job, name: str, metrics: Mapping[str, Any]) -> None:
+    """Write a tuned file into the run's folder. Raises OSError where that went meanwhile: it is not made anew."""
+    if job.processes.first and not job.folder.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(job.folder))
+    job.save(job.folder / name, metrics)
 
 
 def _evaluate(job: Job, now: Progress, stopping: Stopping, noted: Mapping[str, str]) -> dict[str, float]:
@@ -185,7 +194,7 @@ def _evaluate(job: Job, now: Progress, stopping: Stopping, noted: Mapping[str, s
         if job.task.score(result) > now.best["score"]:
             main = job.task.main
             now.best = {"epoch": now.epoch, "score": job.task.score(result), main: result.get(main)}
-            job.save(job.folder / checkpoint.BEST, {**result, "epoch": now.epoch})
+            _save(job, checkpoint.BEST, {**result, "epoch": now.epoch})
     return {f"eval_{name}": value for name, value in result.items()}
 
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import platform
 import time
@@ -32,6 +33,8 @@ from . import pictures
 from .alone import say_whether_reproduced
 
 MOST_CLASSES = 100  # of which a table is still read
+_NOT_WRITTEN = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EACCES,
+                errno.EPERM, errno.EIO, errno.ESTALE)
 
 
 def train(config: Config, source: Optional[Path] = None) -> dict:
@@ -77,10 +80,12 @@ def train(config: Config, source: Optional[Path] = None) -> dict:
                   "Nothing was saved yet: begin anew")
         log.LOGGER.warning("stopped%s. %s", f" by {stop}" if str(stop) else "", advice)
         raise
-    except (UserError, OSError):
+    except (UserError, OSError) as error:
         if job.processes.failure:  # what happens in a backward pass arrives as OSError
             raise job.processes.failure from None
-        raise
+        if not isinstance(error, OSError) or error.errno not in _NOT_WRITTEN:
+            raise
+        raise _cannot_write(job.folder, error) from None
     finally:
         job.curves.close()
     best = job.folder / "best_model.safetensors"
@@ -101,6 +106,16 @@ def train(config: Config, source: Optional[Path] = None) -> dict:
     log.LOGGER.info("results.json, train.log and the tuned file are in %s; curves: visualdl --logdir %s",
                     job.folder, config.Global.output_dir)
     return results
+
+
+def _cannot_write(folder: Path, error: OSError) -> UserError:
+    """What a full disk, or a folder that went, ends a run with: what was saved before is whole."""
+    saved = checkpoint.steps(folder / checkpoint.FOLDER)
+    kept = (f"The checkpoint {saved[-1]} is whole: go on with -o Global.checkpoints={saved[-1]}" if saved else
+            "No checkpoint was saved before")
+    gone = "" if folder.is_dir() else ", and the folder is not there any more"
+    return UserError(f"{error.filename or folder} cannot be written ({error.strerror or error}){gone}: make room, or "
+                     f"choose another place, Global.output_dir. {kept}")
 
 
 def name_of(config: Config, source: Optional[Path] = None) -> str:
