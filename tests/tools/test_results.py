@@ -127,6 +127,14 @@ def test_what_is_left_takes_as_long_as_recorded_runs_of_its_kind_took(results, c
     assert [results.clock(seconds) for seconds in (40.2, 125, 3900)] == ["40 s", "2 min", "1 h 05 min"]
 
 
+def test_what_cannot_be_run_here_is_said(call, copy):
+    _, said = call(copy, "--part", "mosaics", "--part", "performance", "--left", "--mosaics", str(copy / "none"),
+                   "--cifar10", str(copy / "none"))
+    assert "mosaics: left out: there is no folder" in said and "make it with `ppadapt mosaics`" in said
+    assert "performance: left out: features: name CIFAR-10's archive" in said and "performance: startup" in said
+    assert "performance: features\n" not in said
+
+
 def test_trying_out_needs_a_copy_of_the_documents(results, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["results.py", "-o", "Global.epochs=1"])
     with pytest.raises(SystemExit):

@@ -28,12 +28,20 @@ class Benchmarks(Part):
         return [f"{name}: {part} was measured with ppadapt {record['ppadapt']}, options {' '.join(record['options'])}: "
                 "it is not taken" for part, record in self._records(place, name).items() if part not in taken]
 
+    def left_out(self, place: Place) -> list[str]:
+        told = ["features: name CIFAR-10's archive with --cifar10"] if self._without_images(place) else []
+        if not place.torch_python:
+            told.append("PyTorch's side: name an interpreter that has it with --torch-python")
+        return told
+
+    @staticmethod
+    def _without_images(place: Place) -> bool:
+        return not place.cifar10.exists()
+
     def left(self, place: Place, name: str) -> Iterator[Step]:
         records = self._taken(place, name)
         for part, options in self.parts:
-            if part == "features" and place.data and not place.cifar10.exists():
-                continue
-            if part not in records:
+            if part not in records and not (part == "features" and self._without_images(place)):
                 yield Step(f"{name}: {part}", None, lambda part=part, options=options: self._measure(
                     place, name, part, options))
 

@@ -31,9 +31,12 @@ PEER = REPOSITORY / "tools" / "peers" / "torch_training.py"
 class Parity(Trainings):
     """Trainings with a PyTorch side: a run of it is known by the identity of ours."""
 
+    def left_out(self, place: Place) -> list[str]:
+        return [] if place.torch_python else ["PyTorch's side: name an interpreter that has it with --torch-python"]
+
     def left(self, place: Place, name: str) -> Iterator[Step]:
-        yield from super().left(place, name)
-        if place.torch_python is None:
+        yield from self.untrained(place, name)
+        if self.left_out(place):
             return
         record = Record(_peers(place, name))
         took = [run["seconds"] for run in record.runs]

@@ -23,6 +23,10 @@ class Part:
         """Records that are not of the data and weights that are here, a line each; they count as not there."""
         return []
 
+    def left_out(self, place: Place) -> list[str]:
+        """What of it cannot be run with what is here, and what that takes, a line each."""
+        return []
+
     def left(self, place: Place, name: str) -> Iterator[Step]:
         """What is not run yet, in the order in which it is run."""
         raise NotImplementedError

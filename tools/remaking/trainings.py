@@ -92,7 +92,15 @@ class Trainings(Part):
             told[0] = f"{name}: its runs are of {len(tested)} different sets of test images: `make results PART={name}`"
         return list(told.values())
 
+    def left_out(self, place: Place) -> list[str]:
+        if place.mosaics.is_dir() or not any(line.config.startswith("mosaic/") for line in self.lines):
+            return []
+        return [f"there is no folder {place.mosaics}: make it with `ppadapt mosaics`, or name it with --mosaics"]
+
     def left(self, place: Place, name: str) -> Iterator[Step]:
+        return iter(()) if self.left_out(place) else self.untrained(place, name)
+
+    def untrained(self, place: Place, name: str) -> Iterator[Step]:
         """The first seed of all rows, then the second: a table of all rows is there early."""
         made = self.comparison(place, name)
         paces = Paces(place)
