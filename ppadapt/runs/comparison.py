@@ -84,7 +84,7 @@ def columns(rows: list[dict]) -> dict[str, list[str]]:
 
 def to_reference(rows: list[dict]) -> str:
     """The heading of the differences."""
-    return f"to {reference(rows)['method']}"
+    return f"difference to {reference(rows)['method']}"
 
 
 def how_told_apart(rows: list[dict]) -> str:
@@ -98,8 +98,8 @@ def how_told_apart(rows: list[dict]) -> str:
     pairs = ("by seed, a t-test over the seeds, for these test images" if (False, True) in over else
              "image by image, a bootstrap over the test images" if over == {(True, False)} else
              "by seed and image, a bootstrap over the test images and the seeds' own spread")
-    return (f"{to_reference(rows)}: the difference and its 95% interval (paired {pairs}); rows with a letter of the "
-            "group in common cannot be told apart" + (", whatever another seed would say" * ((True, False) in over)))
+    return (f"{to_reference(rows)}: with its 95% interval (paired {pairs}); rows with a letter of the group in common "
+            "cannot be told apart" + "; what another seed would change is not in it" * ((True, False) in over))
 
 
 def table(rows: list[dict]) -> str:

@@ -132,14 +132,14 @@ def test_a_table_says_which_differences_are_real():
     text = comparison.table(rows)
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()[:5]]
     head, group = cells[0], cells[0].index("group")
-    assert head[2] == "to adaptformer" and cells[3][2] == ""
+    assert head[2] == "difference to adaptformer" and cells[3][2] == ""
     found = comparison.differences(rows)[0]
     assert cells[2][2] == str(found) and found.high < 0
     assert [cells[i][group] for i in (2, 3, 4)] == ["b", "a", "a"]
     assert "a bootstrap over the test images and the seeds' own spread" in text
     one_seed = comparison.table([row(r["method"], r["runs"][:1]) for r in rows])
-    assert "whatever another seed would say" in one_seed
-    assert "to worse" in comparison.table([rows[0], rows[2]])  # without AdaptFormer, the first
+    assert "what another seed would change is not in it" in one_seed
+    assert "difference to worse" in comparison.table([rows[0], rows[2]])  # without AdaptFormer, the first
     blind = [row(r["method"], [{**one, "right": None} for one in r["runs"][:1]]) for r in rows]
     assert "nothing here tells the methods apart" in comparison.table(blind)
     assert "group" not in comparison.table(rows[:1])

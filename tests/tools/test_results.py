@@ -85,7 +85,7 @@ def test_a_part_is_run_once_and_its_table_is_written_and_held_to_its_record(call
     for run in record:
         assert f"{run['top1']:.2f}" in table and run["machine"] in table
         assert run["right"]["images"] == 60 and "history" not in run and "confusion" not in run
-    assert "to adaptformer" in table and "group" in table and table.endswith("Below.\n")
+    assert "difference to adaptformer" in table and "group" in table and table.endswith("Below.\n")
     before = sorted(path for path in (copy / "runs").rglob("*"))
     _, said = call(copy, "--part", "demo")
     assert "all is there" in said and page(copy) == table and sorted((copy / "runs").rglob("*")) == before
