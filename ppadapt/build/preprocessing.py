@@ -8,7 +8,7 @@ from ..config import Config
 from ..data import build_transforms
 from ..data.geometry import CropImage, Pad, ResizeImage
 from ..data.transforms import DecodeImage, NormalizeImage, ToCHWImage
-from ..errors import ConfigError
+from ..errors import ConfigError, UserError
 from ..log import LOGGER
 from .manifests import described
 
@@ -24,6 +24,10 @@ def check_sides(config: Config) -> None:
     if found:
         LOGGER.warning("DataLoader.Train and DataLoader.Eval give the network different pixels (%s): give both the "
                        "same NormalizeImage and DecodeImage", found)
+    try:
+        serving_ops(config.Infer.transforms, config.DataLoader.Eval.dataset.get("transform_ops"))
+    except UserError as error:  # no reason not to train: it is asked again when answers are
+        LOGGER.warning("%s", error)
     if config.Arch.pretrained in (None, False) and not any(_name(op) == NormalizeImage.__name__ for op in test):
         LOGGER.warning("pixels go in as 0..255: add NormalizeImage to transform_ops of DataLoader.Train and "
                        "DataLoader.Eval (pixels around 0 train better)")

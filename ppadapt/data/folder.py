@@ -16,7 +16,7 @@ from .base import log
 from .errors import DataError
 from .find import UNREADABLE, Found, find_images, is_hidden, unreadable
 from .in_files import ImagesInFiles
-from .labels import check_names
+from .labels import check_names, written_alike
 from .places import Places, first, others
 
 # What folders of splits are called, in any case.
@@ -84,8 +84,8 @@ class ImageFolder(ImagesInFiles):
             inside = find_images(place, skip, _SKIP)
             found.add(inside)
             if place.name not in self.classes and inside.images:
-                raise DataError(f"{place} is no class of {splits['train']}: rename or remove it, or add training "
-                                "images of it.")
+                raise DataError(f"{place} is no class of {splits['train']}{written_alike(place.name, self.classes)}: "
+                                "rename or remove it, or add training images of it.")
             if not inside.images and split == "train" and UNREADABLE not in inside.left_out:
                 raise DataError(f"Class folder {place} holds no image ({', '.join(IMAGE_SUFFIXES)}): add some or "
                                 f"remove it.{' It holds ' * bool(inside.left_out)}{inside.said()}")
@@ -126,7 +126,8 @@ def _refuse_splits(classes: list[Path], images: list[Path], folder: Path) -> Non
     if len(nested) > 1 and (len(words) > 1 or same and len(next(iter(nested.values()))) > 1):
         raise DataError(f"{folder} holds {', '.join(list(nested)[:4])}, folders of folders such as "
                         f"{', '.join(next(iter(nested.values()))[:4])}: they look like splits, and would be taken for "
-                        "classes. Call them train and test, or set root to the one of each side.")
+                        "classes. Call them train and test, or set root to the one of each side; if they are classes, "
+                        "put the images into them and not below.")
     if len(classes) == 1 and any(nested.values()):
         name, inside = next(iter(nested.items()))
         raise DataError(f"{folder} holds the folder {name} alone, and that holds {', '.join(inside[:4])}: set root to "

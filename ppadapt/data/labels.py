@@ -30,12 +30,24 @@ def check_names(classes: Sequence[str], where: str) -> None:
                             "rename it.") from None
     alike: dict[str, str] = {}
     for name in classes:
-        other = alike.setdefault(unicodedata.normalize("NFKC", name).casefold().strip(), name)
+        other = alike.setdefault(_letters(name), name)
         if other != name:
-            log.warning("%s: the classes %r and %r are written alike: they are two classes here", where, other, name)
+            log.warning("%s: the classes %s and %s are written alike: they are two classes here", where, ascii(other),
+                        ascii(name))
     twice = sorted({name for name in classes if classes.count(name) > 1}) if len(set(classes)) < len(classes) else []
     if twice:
         raise DataError(f"{where}: the class name {brief(twice[0])} stands for several classes: make them differ.")
+
+
+def written_alike(name: str, classes: Sequence[str]) -> str:
+    """For an error that names a class which is not among `classes`: the one that is meant, " (there is 'Cat')"."""
+    other = next((known for known in classes if _letters(known) == _letters(name)), None)
+    return "" if other is None else f" (there is {ascii(other)}, which is not {ascii(name)})"
+
+
+def _letters(name: str) -> str:
+    """A name without what is easily overlooked: case, spaces around it, how accents are put together."""
+    return unicodedata.normalize("NFKC", name).casefold().strip()
 
 
 def check_training(data: Dataset, where: str) -> list[str]:
@@ -90,7 +102,7 @@ def match_classes(data: Dataset, classes: Sequence[str], ours: str, theirs: str)
             row = int(np.argmax(rows))
             name = data.classes[strange[0] if data.labels.ndim == 2 else int(data.labels[row])]
             raise DataError(f"{ours} has {int(rows.sum())} images of classes that {theirs} lacks ({brief(name)}: "
-                            f"{data.name(row)}); there are {_named(classes)}. {_WAY_OUT}")
+                            f"{data.name(row)}){written_alike(name, classes)}; there are {_named(classes)}. {_WAY_OUT}")
         if data.labels.ndim == 2:
             labels = np.zeros([len(data.labels), len(classes)], data.labels.dtype)
             for i, name in enumerate(data.classes):

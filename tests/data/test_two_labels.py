@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ppadapt.data import DATASETS, DataError
-from ppadapt.data.labels import check_names
+from ppadapt.data.labels import check_names, match_classes
 from ppadapt.data.overlap import warn_of_two_labels
 
 
@@ -53,6 +53,20 @@ def test_images_in_memory(caplog):
     data.images[7] = data.images[3]
     assert warn_of_two_labels(data, "T") == 1
     assert "Digits train image 3 as '3' and Digits train image 7 as '7'" in caplog.text
+
+
+@pytest.mark.parametrize("ours, theirs", [("caf\u00e9", "cafe\u0301"), ("Cat", "cat"), ("cat", "cat ")])
+def test_a_test_class_that_is_written_otherwise_is_named_beside_the_one_that_is_meant(tmp_path, ours, theirs):
+    for place in (f"train/{ours}", "train/b", f"test/{theirs}", "test/b"):
+        (tmp_path / place).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / place / "1.png")
+    with pytest.raises(DataError) as error:
+        DATASETS["ImageFolder"]("test", root=tmp_path)
+    assert f"(there is {ascii(ours)}, which is not {ascii(theirs)}): rename" in str(error.value)
+    data = DATASETS["ImageFolder"]("train", root=tmp_path / "test")
+    with pytest.raises(DataError) as error:
+        match_classes(data, [ours, "b"], "Eval", "the tuned file")
+    assert f"there is {ascii(ours)}" in str(error.value)
 
 
 @pytest.mark.parametrize("names", [["Cat", "cat"], ["caf\u00e9", "cafe\u0301"], ["dog", "dog "], ["\uff21", "a"]])

@@ -99,3 +99,13 @@ def test_training_that_sees_other_pixels_is_warned_of(monkeypatch, test, train, 
     monkeypatch.setattr(logging.getLogger("ppadapt"), "warning", lambda text, *parts: said.append(text % parts))
     check_sides(plan(test, train))
     assert len(said) == bool(message) and message in "".join(said)
+
+
+def test_transforms_of_answers_that_differ_are_said_when_training_begins(caplog):
+    settings = plan([RESIZE, NORMALIZE])
+    settings.Infer.transforms = [RESIZE, NORMALIZE, CHW]
+    check_sides(settings)
+    assert not caplog.text
+    settings.Infer.transforms = [RESIZE, OTHER, CHW]
+    check_sides(settings)
+    assert "Infer.transforms differ from what was evaluated" in caplog.text
