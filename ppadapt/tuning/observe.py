@@ -55,7 +55,13 @@ def _adds(place: Place) -> bool:
 def outputs_of(layers: list[nn.Layer], seen: Callable[[int, Any], None], inputs: bool = False) -> Iterator[None]:
     """While this lasts, `seen(i, x)` is called with what layer i returns, or with `inputs` is given, each time."""
     def hook(i: int) -> Callable:
-        return (lambda layer, given: seen(i, given[0])) if inputs else (lambda layer, given, output: seen(i, output))
+        def before(layer: nn.Layer, given: Any) -> None:
+            seen(i, given[0])
+
+        def after(layer: nn.Layer, given: Any, output: Any) -> None:
+            seen(i, output)
+
+        return before if inputs else after
 
     held = [layer.register_forward_pre_hook(hook(i)) if inputs else layer.register_forward_post_hook(hook(i))
             for i, layer in enumerate(layers)]
