@@ -36,9 +36,11 @@ class Watching(Observer):
         mistakes: the worst of the evaluation that was last, worst first.
     """
 
-    def __init__(self, adaptation: Adaptation, task: Task, data: Dataset, precision: Any, whole: bool):
-        """`whole`: an evaluation goes through all of `data` in its order."""
+    def __init__(self, adaptation: Adaptation, task: Task, data: Dataset, precision: Any, whole: bool,
+                 most: int = IMAGES):
+        """`whole`: an evaluation goes through all of `data` in its order. `most`: images that fit into a batch."""
         self.adaptation, self.task, self.data, self.precision, self.whole = adaptation, task, data, precision, whole
+        self.most = min(most, IMAGES)
         self._images: Optional[paddle.Tensor] = None
         self.begin()
 
@@ -84,7 +86,7 @@ class Watching(Observer):
     def _sample(self) -> Optional[paddle.Tensor]:
         """The same images every time."""
         if self._images is None:
-            found, _ = look(self.data, range(min(IMAGES, len(self.data))))
+            found, _ = look(self.data, range(min(self.most, len(self.data))))
             self._images = paddle.to_tensor(found) if len(found) else None
         return self._images
 

@@ -64,7 +64,7 @@ def _shown(config: Config, built: TunedModel, parts: dict[str, Any], folder: Pat
     if len(images):
         curves.picture("input/train", 0, sample.grid(sample.pixels(images, train.dataset.transform)))
     watching = Watching(built.adaptation, built.task, (test or train).dataset, parts["precision"],
-                        whole=test is not None and together.count == 1)
+                        whole=test is not None and together.count == 1, most=train.batch_size)
     return {"curves": curves, "observer": watching}
 
 

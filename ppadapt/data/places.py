@@ -13,6 +13,7 @@ from ..errors import brief
 from .errors import DataError
 
 log = logging.getLogger("ppadapt")
+_MOST_PATTERNS = 3  # folders of one path
 # A path, or a list of them in order of preference. One that does not exist may be a pattern: /home/aistudio/data/*
 Places = Union[str, os.PathLike, Sequence[str], None]
 
@@ -23,7 +24,7 @@ def places(given: Places, option: str = "root") -> list[Path]:
     Nothing given is ``$PPADAPT_DATA``, which may be several with a colon (``os.pathsep``) between, or ``./dataset``.
 
     Raises:
-        DataError: for an empty list, and for one of anything but text.
+        DataError: for an empty list, one of anything but text, and a path that is pattern after pattern.
     """
     if given is None or given == "":
         given = [place for place in os.environ.get("PPADAPT_DATA", "").split(os.pathsep) if place] or ["dataset"]
@@ -33,6 +34,9 @@ def places(given: Places, option: str = "root") -> list[Path]:
     found: list[Path] = []
     for place in listed:
         path = Path(place).expanduser()
+        if sum(map(glob.has_magic, path.parts)) > _MOST_PATTERNS and not path.exists():
+            raise DataError(f"{option} {path}: at most {_MOST_PATTERNS} folders of a path may be patterns; with more, "
+                            "looking would go through the whole disk.")
         fitting = sorted(glob.glob(str(path))) if glob.has_magic(str(path)) and not path.exists() else []
         found += [Path(one) for one in fitting] or [path]
     return found

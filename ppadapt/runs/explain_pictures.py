@@ -110,7 +110,7 @@ def _attention(pair: tuple[np.ndarray, np.ndarray]) -> list[tuple[str, np.ndarra
     most, change = float(max(before.max(), after.max())), after - before
     largest = float(np.abs(change).max())
     return [("attention before", before, most, _HOT, 0.0), ("attention after", after, most, _HOT, 0.0),
-            ("more (red), less (blue)", change, largest, "RdBu_r", -largest)]
+            (f"more (red), less (blue)\n+-{largest / most:.1%} of the most", change, largest, "RdBu_r", -largest)]
 
 
 def of_features(plane: Mapping[str, Mapping[str, np.ndarray]], labels: np.ndarray, classes: Sequence[str],

@@ -59,6 +59,11 @@ def test_what_is_no_list_of_paths_is_refused(root):
         CIFAR10("test", root=root)
 
 
+def test_a_pattern_after_the_other_would_search_the_disk():
+    with pytest.raises(DataError, match="at most 3 folders of a path may be patterns"):
+        CIFAR10("test", root="/*/*/*/*/cifar-10-python.tar.gz")
+
+
 def test_the_environment_may_name_several(mounted, monkeypatch):
     monkeypatch.setenv("PPADAPT_DATA", f"{mounted / 'a'}:{mounted / 'data' / 'data69076'}")
     assert len(CIFAR10("test", download=False)) == 3
