@@ -37,10 +37,12 @@ class Watching(Observer):
     """
 
     def __init__(self, adaptation: Adaptation, task: Task, data: Dataset, precision: Any, whole: bool,
-                 most: int = IMAGES):
-        """`whole`: an evaluation goes through all of `data` in its order. `most`: images that fit into a batch."""
+                 most: int = IMAGES, kept: bool = False):
+        """`whole`: an evaluation goes through all of `data` in its order. `most`: images that fit into a batch. `kept`:
+        batches are not of pixels.
+        """
         self.adaptation, self.task, self.data, self.precision, self.whole = adaptation, task, data, precision, whole
-        self.most = min(most, IMAGES)
+        self.most, self.kept = min(most, IMAGES), kept
         self._images: Optional[paddle.Tensor] = None
         self.begin()
 
@@ -64,9 +66,9 @@ class Watching(Observer):
             push(self._worst, (*key, Mistake(key[0], -key[1], image, answers[i], truth[i])))
 
     def _pixels(self, image: paddle.Tensor, place: int) -> Optional[np.ndarray]:
-        if image.ndim == 3:
+        if not self.kept:
             return pixels(image.unsqueeze(0).numpy(), self.data.transform)[0]
-        # Of cached features the place tells which image it was.
+        # Of what is kept the place tells which image it was.
         return self.data.image(place) if self.whole else None
 
     @property

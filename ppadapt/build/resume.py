@@ -19,9 +19,9 @@ AUTO = "auto"
 # Places may, for the weights and the data behind them are compared by what they are.
 MAY_DIFFER = ("Global.device", "Global.output_dir", "Global.save_interval*", "Global.print_*",
               "Global.use_visualdl", "Global.checkpoints", "Global.allow_changes", "Global.pretrained_model",
-              "Global.*feature*", "Arch.pretrained", "DataLoader.*.loader.*", "DataLoader.*.dataset.*root",
-              "DataLoader.*.dataset.*_path", "DataLoader.*.dataset.class_id_map_file", "DataLoader.*.dataset.download",
-              "Infer.*")
+              "Global.*feature*", "Global.cache_limit", "Arch.pretrained", "DataLoader.*.loader.*",
+              "DataLoader.*.dataset.*root", "DataLoader.*.dataset.*_path", "DataLoader.*.dataset.class_id_map_file",
+              "DataLoader.*.dataset.download", "Infer.*")
 # What a resumed run may change: that, how it computes, and how long it goes on (upwards).
 MAY_CHANGE = (*MAY_DIFFER, "Global.epochs", "Global.eval_interval", "Global.pretrained_head", "Global.early_stop",
               "Global.recompute", "DataLoader.Eval.sampler.batch_size")

@@ -1,16 +1,14 @@
 """What a training run is made of, from all sections of a config."""
 from __future__ import annotations
 
-import copy
 import time
 from pathlib import Path
 from typing import Any, Mapping, Optional
 
-from ..config import Config, Sampler
+from ..config import Config
 from ..data import Loader, labels, sample
 from ..data.overlap import warn_of_overlap, warn_of_two_labels
 from ..engine import processes
-from ..engine.amp import Precision
 from ..engine.checkpoint import Checkpoint
 from ..engine.curves import Curves
 from ..engine.epoch_log import Pace
@@ -18,18 +16,19 @@ from ..engine.loop import Job
 from ..engine.optim import EMA, build_optimizer
 from ..engine.processes import Processes
 from ..engine.schedules import Schedule, check_schedule
-from ..errors import ConfigError, choose
+from ..errors import ConfigError
 from ..files import check_writable, remove_leftovers
 from ..log import LOGGER, only_warnings, setup
 from ..models.heads import BatchNorm
 from ..tasks import Task
 from ..tuning.adaptation import is_batch_norm
-from ..tuning.frozen import features
 from ..tuning.frozen.recompute import recompute_blocks
+from ..tuning.frozen.remainder import KeptLoader
 from ..weights import digest
 from .complaints import check_names
 from .data import dataset, loader
 from .device import precision_of, set_device
+from .kept import on_what_is_kept, show_views
 from .model import TunedModel, tuned_model
 from .observer import Watching, settings_of
 from .preprocessing import check_sides
@@ -64,7 +63,8 @@ def _shown(config: Config, built: TunedModel, parts: dict[str, Any], folder: Pat
     if len(images):
         curves.picture("input/train", 0, sample.grid(sample.pixels(images, train.dataset.transform)))
     watching = Watching(built.adaptation, built.task, (test or train).dataset, parts["precision"],
-                        whole=test is not None and together.count == 1, most=train.batch_size)
+                        whole=test is not None and together.count == 1, most=train.batch_size,
+                        kept=isinstance(train, KeptLoader))
     return {"curves": curves, "observer": watching}
 
 
@@ -96,6 +96,7 @@ def _parts(config: Config, found: Optional[Checkpoint]) -> tuple[dict[str, Any],
     built = tuned_model(config, train_data.classes)
     if found:
         built.load(found.tuned)
+    show_views(config, train_loader, built)
     if g.recompute:
         _recompute(built)
     if any(isinstance(layer, BatchNorm) or is_batch_norm(layer) for layer in built.adaptation.network.sublayers()):
@@ -111,8 +112,8 @@ def _parts(config: Config, found: Optional[Checkpoint]) -> tuple[dict[str, Any],
     optimizer = _optimizer(config, parameters, schedule)
     ema = None if config.EMA.decay is None else EMA(parameters, config.EMA.decay)
     precision = precision_of(config)
-    # From here on the loaders may give features in the place of images, to a network that is its head alone.
-    network, train_loader, eval_loader = _on_features(config, built, train_loader, eval_loader, precision)
+    # From here on the loaders may give what is kept in the place of images, to what is left of the network.
+    network, train_loader, eval_loader = on_what_is_kept(config, built, train_loader, eval_loader, precision, together)
 
     what_learns = {"adaptation": network, "optimizer": optimizer, "schedule": schedule, "precision": precision,
                    "ema": ema, "save": built.save if together.first else _leave_to_the_first}
@@ -228,34 +229,6 @@ def _recompute(built: TunedModel) -> None:
     cost = "a half" if any(p.stop_gradient for p in network.parameters()) else "a third"
     built.notes.append(f"Global.recompute: at most {count} of {total} blocks run forward twice and keep their input "
                        f"only: a step takes up to {cost} as long again")
-
-
-def _on_features(config: Config, built: TunedModel, train_loader: Loader, eval_loader: Optional[Loader],
-                 precision: Precision) -> tuple:
-    """Adaptation and loaders, on cached features where Global.cache_features and what trains allow."""
-    asked = config.Global.cache_features
-    if asked not in ("auto", True, False):
-        raise ConfigError(choose("Global.cache_features", asked, ("auto", True, False)))
-    plain = {"Train": train_loader, **({"Eval": eval_loader} if eval_loader else {})}
-    head_only, why_not = (False, "") if asked is False else features.obstacle(built.adaptation, plain.values())
-    if asked is True and why_not:
-        raise ConfigError(f"Global.cache_features is True, but {why_not}")
-    if asked is False or why_not:
-        if head_only:
-            built.notes.append(f"features are not cached: {why_not}")
-        return built.adaptation, train_loader, eval_loader
-    ordered, transforms = {}, {}
-    for side, plain_loader in plain.items():
-        split = copy.deepcopy(getattr(config.DataLoader, side))
-        split.sampler = Sampler(batch_size=config.DataLoader.Eval.sampler.batch_size, shuffle=False)
-        ordered[side] = loader(split, "train" if side == "Train" else "test", config.Global.seed, plain_loader.dataset,
-                               built.task)
-        transforms[side] = split.dataset.get("transform_ops")
-    arch = {"name": config.Arch.name, "frozen_dtype": config.Arch.frozen_dtype, **config.Arch.options}
-    numbers = [precision.level] if precision.level == "O0" else [precision.level, precision.dtype]
-    cached = features.use(built.adaptation, plain, ordered, transforms, arch, precision.context, numbers,
-                          features.folder(config.Global.feature_cache))
-    return features.HeadOnly(built.adaptation), cached["Train"], cached.get("Eval")
 
 
 def _brief(value: Any, most: int = 160) -> str:

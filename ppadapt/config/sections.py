@@ -36,9 +36,14 @@ class Global:
         checkpoints: a run's folder to go on with (or one of its ckpt/step-...), or auto: the newest of this config, if
             there is one.
         allow_changes: let a resumed run be another one where it would be refused.
-        cache_features: where only the head trains on fixed images, compute what it reads once and keep it; auto: where
-            that can be, True: or an error, False: never.
-        feature_cache: the folder for that; null: $PPADAPT_CACHE or ~/.cache/ppadapt.
+        cache_features: where images are the same in every epoch, compute once what the first thing that trains reads,
+            the head or a block (`Tuning.blocks: "9:"`), and keep it; auto: where that can be, True: or an error, False:
+            never.
+        cache_views: let training show images in so many views, those of its first epochs in turn, instead of drawing
+            anew in every epoch, so that they can be kept; null: as the transforms say.
+        cache_dtype: what streams between blocks are kept in, float32 or bfloat16 (half the size, rounded).
+        cache_limit: GB that kept streams may take on the disk; those used longest ago make room.
+        feature_cache: the folder for all that; null: $PPADAPT_CACHE or ~/.cache/ppadapt.
     """
 
     device: str = "auto"
@@ -62,6 +67,9 @@ class Global:
     checkpoints: Optional[str] = None
     allow_changes: bool = False
     cache_features: Union[bool, str] = "auto"
+    cache_views: Optional[Count] = None
+    cache_dtype: str = "float32"
+    cache_limit: Positive = 10.0
     feature_cache: Optional[str] = None
 
 

@@ -121,6 +121,8 @@ class Loader:
     Attributes:
         collate: makes one array of a batch's labels.
         how: in words, whether images are transformed one by one or in whole batches, and why.
+        views: None: every epoch has random draws of its own. A number: only the first so many have, and the epochs
+            after them show the images as these did, in turn; the order stays each epoch's own.
     """
 
     def __init__(self, dataset: Dataset, batch_size: int, shuffle: bool, drop_last: bool, num_workers: int,
@@ -135,6 +137,7 @@ class Loader:
             num_workers = 0
         self.num_workers, self.use_shared_memory = num_workers, use_shared_memory
         self._checked, self._least = False, 1
+        self.views: int | None = None
 
     def __len__(self) -> int:
         """Batches in a whole epoch."""
@@ -144,7 +147,11 @@ class Loader:
         """Choose the order and draws of the next iteration; to resume, it begins at batch ``start``."""
         self._sampler.epoch = int(epoch)
         self._sampler.start = int(start)
-        self.dataset.set_epoch(epoch)
+        self.dataset.set_epoch(self.view(epoch))
+
+    def view(self, epoch: int) -> int:
+        """The epoch whose draws this one shows."""
+        return (int(epoch) - 1) % self.views + 1 if self.views else int(epoch)
 
     def need_two(self, each: bool = True) -> str:
         """Give no batch of one image, which BatchNorm cannot train on: a last one joins the one before.

@@ -107,7 +107,7 @@ def table(rows: list[dict]) -> str:
     cells = columns(rows)
     notes = [how_told_apart(rows)]
     if any(row["cached_features"] for row in rows):
-        notes.append("\\* the head alone, on cached features")
+        notes.append("\\* on what is kept of the images (Global.cache_features)")
     return "\n\n".join([experiment.markdown(list(cells), list(zip(*cells.values()))), *filter(None, notes)])
 
 

@@ -26,7 +26,7 @@ from ..serve import backends
 from ..serve import infer as deploy
 from ..serve import service as serving
 from ..tasks import Task
-from ..tuning.frozen.features import HeadOnly
+from ..tuning.frozen.remainder import Remainder
 from ..version import __version__
 from ..weights import digest
 from . import pictures
@@ -95,7 +95,7 @@ def train(config: Config, source: Optional[Path] = None) -> dict:
         "config": config.to_dict(), "folder": str(job.folder),
         "tuning": [type(m).__name__ for m in model.adaptation.methods],
         "backbone": config.Arch.name, "backbone_digest": model.adaptation.backbone_digest, **results,
-        "task": model.task.manifest(), "cached_features": isinstance(job.adaptation, HeadOnly),
+        "task": model.task.manifest(), "cached_features": isinstance(job.adaptation, Remainder),
         "training_images": len(job.train_loader.dataset),
         "file_bytes": best.stat().st_size if best.is_file() else None,
         "versions": {"ppadapt": __version__, "paddle": paddle.__version__, "python": platform.python_version()},

@@ -21,7 +21,7 @@ from ..networks import shipped
 # What changes no result: where, with what output, on what device and by how many workers.
 _GLOBAL = ("device", "output_dir", "save_interval", "save_interval_steps", "save_interval_seconds",
            "print_batch_step", "print_seconds", "use_visualdl", "checkpoints", "allow_changes",
-           "cache_features", "feature_cache")
+           "cache_features", "cache_limit", "feature_cache")
 _DATASET = ("root", "image_root", "cls_label_path", "class_id_map_file", "download")
 
 

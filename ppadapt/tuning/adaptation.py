@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Callable, Mapping, Optional, Sequence
 
 import numpy as np
 import paddle
@@ -179,11 +179,12 @@ class Adaptation(nn.Layer):
         network.eval()
         return network
 
-    def frozen_digest(self) -> str:
-        """sha256 of every tensor that must not change: the same before and after training."""
+    def frozen_digest(self, without: Callable[[str], bool] = lambda name: False) -> str:
+        """sha256 of every tensor that must not change: the same before and after training. `without` leaves names out.
+        """
         tuned = self.tensors().keys()
         everything = {**dict(self.network.named_parameters()), **dict(self.network.named_buffers())}
-        return digest(arrays({n: t for n, t in everything.items() if n not in tuned}))
+        return digest(arrays({n: t for n, t in everything.items() if n not in tuned and not without(n)}))
 
     def counts(self) -> tuple[int, int]:
         """Numbers of parameters: (trained, all)."""

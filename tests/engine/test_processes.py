@@ -73,6 +73,7 @@ CASES = {
     "update_freq": {"Global__update_freq": 3, "Optimizer": MOMENTUM},
     "EMA, recompute": {"Optimizer": MOMENTUM, "EMA__decay": 0.9, "Global__recompute": True},
     "a linear probe on cached features": {"Tuning": {"name": "LinearProbe"}},
+    "from a block on": {"Tuning__blocks": [1]},
     "clipped, without BatchNorm": {"Arch__head": "Linear", "Optimizer__clip_norm": 0.5},
 }
 BFLOAT16 = {"AMP": {"level": "O1", "dtype": "bfloat16"}, "Optimizer": {

@@ -6,12 +6,13 @@ for the loaders then give features [N, D] where they gave images, and the head a
 """
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Callable, ContextManager, Iterable, Iterator, Optional, Sequence
+from typing import Any, Callable, ContextManager, Iterable, Iterator, Optional
 
 import numpy as np
 import paddle
@@ -24,48 +25,33 @@ from ...models.anatomy import find
 from ...weights import check_finite
 from ...weights.formats.any_file import read_file
 from .code import digest_of
+from .remainder import KeptLoader, Remainder, Watch, varying
 
 
-class HeadOnly:
-    """An Adaptation whose call takes features [N, D]; the rest of it is as it was."""
-
-    def __init__(self, adaptation: Any):
-        self.adaptation = adaptation
+class HeadOnly(Remainder):
+    """An Adaptation whose call takes features [N, D]."""
 
     def __call__(self, features: paddle.Tensor) -> paddle.Tensor:
         return find(self.adaptation.network, self.adaptation.anatomy.head)(features)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.adaptation, name)
 
+class FeatureLoader(KeptLoader):
+    """A Loader with features float32 [N, D] in the place of images.
 
-class FeatureLoader:
-    """A Loader with features float32 [N, D] in the place of images, in the same order.
-
-    `make` is called once, when the first batch is asked for, with `watch`, through which the batches of images go that
-    have to be computed: who runs the loop may stop there.
+    `make(view, watch)` is called once for each view, when the first batch of it is asked for.
     """
 
-    def __init__(self, loader: Any, make: Callable[[Callable[[Iterable], Iterable]], np.ndarray]):
-        self.loader, self.make, self.watch = loader, make, iter
-        self.dataset, self.batch_size = loader.dataset, loader.batch_size
-        self.how = "seen by their features, which are computed once"
-        self.tensors: Optional[tuple[paddle.Tensor, paddle.Tensor]] = None
+    how = "seen by their features, which are computed once"
 
-    def __len__(self) -> int:
-        return len(self.loader)
+    def __init__(self, loader: Any, make: Callable[[int, Watch], np.ndarray]):
+        super().__init__(loader)
+        self.make = make
+        self.tensors: dict[int, paddle.Tensor] = {}
 
-    def set_epoch(self, epoch: int, start: int = 0) -> None:
-        """As `Loader.set_epoch`."""
-        self.loader.set_epoch(epoch, start)
-
-    def __iter__(self) -> Iterator[tuple[paddle.Tensor, paddle.Tensor]]:
-        if self.tensors is None:
-            labels = self.loader.collate(self.dataset.labels)
-            self.tensors = paddle.to_tensor(self.make(self.watch)), paddle.to_tensor(labels)
-        for rows in self.loader.order():
-            index = paddle.to_tensor(rows)
-            yield tuple(tensor.index_select(index) for tensor in self.tensors)
+    def rows(self, indices: list[int]) -> paddle.Tensor:
+        if self.view not in self.tensors:
+            self.tensors[self.view] = paddle.to_tensor(self.make(self.view, self.watch))
+        return self.tensors[self.view].index_select(paddle.to_tensor(indices))
 
 
 def obstacle(adaptation: Any, loaders: Iterable[Any]) -> tuple[bool, str]:
@@ -73,46 +59,41 @@ def obstacle(adaptation: Any, loaders: Iterable[Any]) -> tuple[bool, str]:
     below = [name for name in adaptation.tensors() if not adaptation.anatomy.answers(name)]
     if below:
         return False, f"what is below the head changes too: {', '.join(below[:4])}{' ...' * (len(below) > 4)}"
-    for loader in loaders:
-        data = loader.dataset
-        drawing = [type(op).__name__ for op in data.transform.ops if op.random]
-        drawing += [type(op).__name__ for op in loader.batch_transforms]
-        if drawing:
-            return True, (f"at random, anew in every epoch, comes {', '.join(drawing)} of the {data.split} images; "
-                          "with a fixed transform the head would train in seconds")
-        if data.on_error == "skip":
-            return True, "a broken image would be skipped: set on_error: raise"
-    if not _head_is_last(adaptation, next(iter(loaders)).dataset):
+    loaders = list(loaders)
+    changing = varying(loaders)
+    if changing:
+        fixed = "with a fixed transform, or a few Global.cache_views, the head would train in seconds"
+        return True, changing if "on_error" in changing else f"{changing}; {fixed}"
+    if not _head_is_last(adaptation, loaders[0].dataset):
         return True, f"{type(adaptation.network).__name__} does more to an image than call its head on features"
     return True, ""
 
 
-def use(adaptation: Any, loaders: dict[str, Any], ordered: dict[str, Any], transforms: dict[str, Any], arch: Any,
-        context: Callable[[], ContextManager], precision: Sequence[str],
-        folder: Optional[Path]) -> dict[str, FeatureLoader]:
+def use(adaptation: Any, loaders: dict[str, Any], ordered: dict[str, Any], key: Callable[[str], dict[str, Any]],
+        context: Callable[[], ContextManager], folder: Optional[Path]) -> dict[str, FeatureLoader]:
     """The loaders with features in the place of images.
 
     Args:
         loaders: by side, those of training and evaluation. ordered: the same data from first to last.
-        transforms: by side, the operators as plain data. arch: the network's options, likewise.
-        context: makes the context of a forward pass. precision: what that context does to the numbers.
+        key: what the features of a side's images depend on beside the network and the code, as plain data.
+        context: makes the context of a forward pass.
         folder: of the cache, None where there is none.
     """
     if folder is not None:
         remove_leftovers(folder)
 
-    def made(side: str, watch: Callable[[Iterable], Iterable]) -> np.ndarray:
+    def made(side: str, view: int, watch: Watch) -> np.ndarray:
+        ordered[side].set_epoch(view)
         return _features(adaptation, ordered[side], watch, context, folder, {
-            "network": adaptation.frozen_digest(), "arch": arch, "head": adaptation.anatomy.head,
-            "data": ordered[side].dataset.digest(), "transforms": transforms[side], "precision": list(precision),
-            "device": paddle.get_device().partition(":")[0], "paddle": paddle.__version__,
+            **key(side), **({"view": view} if view else {}), "network": adaptation.frozen_digest(),
+            "head": adaptation.anatomy.head,
             "code": digest_of([ordered[side].dataset, *ordered[side].dataset.transform.ops,
                                *adaptation.network.sublayers(include_self=True)])})
 
-    return {side: FeatureLoader(loader, lambda watch, side=side: made(side, watch)) for side, loader in loaders.items()}
+    return {side: FeatureLoader(loader, functools.partial(made, side)) for side, loader in loaders.items()}
 
 
-def _features(adaptation: Any, batches: Any, watch: Callable[[Iterable], Iterable],
+def _features(adaptation: Any, batches: Any, watch: Watch,
               context: Callable[[], ContextManager], folder: Optional[Path], key: dict[str, Any]) -> np.ndarray:
     """Features float32 [N, D] of all images in order, from the cache or computed and kept there."""
     what = f"features of {len(batches.dataset)} {batches.dataset.split} images"
@@ -126,7 +107,7 @@ def _features(adaptation: Any, batches: Any, watch: Callable[[Iterable], Iterabl
         return _kept_or_computed(adaptation, batches, watch, context, path, what)
 
 
-def _kept_or_computed(adaptation: Any, batches: Any, watch: Callable[[Iterable], Iterable],
+def _kept_or_computed(adaptation: Any, batches: Any, watch: Watch,
                       context: Callable[[], ContextManager], path: Path, what: str) -> np.ndarray:
     count = len(batches.dataset)
     if path.is_file():
