@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
@@ -39,6 +40,14 @@ def call(command: list[str], env: dict[str, str]) -> dict:
     if done.returncode:
         sys.exit(f"error: {' '.join(command)[:200]} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def installed(name: str, side: dict) -> bool:
+    """Whether the packages that a side needs are there; says so where they are not."""
+    missing = [package for package in side.get("needs", ()) if importlib.util.find_spec(package) is None]
+    if missing:
+        print(f"no {', no '.join(missing)}: {name} is left out", file=sys.stderr)
+    return not missing
 
 
 def rounds(options: argparse.Namespace, part: str, chosen: dict[str, dict]) -> dict[str, list[dict]]:
@@ -121,13 +130,13 @@ def main() -> None:
         if name not in names:
             parser.error(f"--sides {name!r} is unknown. Choose from: {', '.join(map(repr, names))}")
     if "features" in chosen and not options.cifar10:
-        print("no --cifar10: the part features is left out", file=sys.stderr)
+        print("no --cifar10: the linear probes of the part features are left out", file=sys.stderr)
     if not options.torch_python:
         print("no --torch-python: the PyTorch side is left out", file=sys.stderr)
     text, told = "", {}
     for part, sides in chosen.items():
         sides = {name: side for name, side in sides.items() if (not options.sides or name in options.sides)
-                 and (options.torch_python or "peer" not in side)}
+                 and (options.torch_python or "peer" not in side) and installed(name, side)}
         if sides:
             results = rounds(options, part, sides)
             tables, claims = report(PARTS[part], results)

@@ -1,4 +1,5 @@
 """tools/benchmark.py: sides, ratios, files."""
+import argparse
 import json
 import subprocess
 import sys
@@ -56,11 +57,27 @@ def test_it_runs_and_writes_json_and_markdown(tmp_path):
     told = json.loads((tmp_path / "benchmark.json").read_text(encoding="utf-8"))["parts"]
     run, = told["training"]["results"]["AdaptFormer"]
     assert run["seconds"] > 0 and len(run["step_seconds"]) == 1 and run["version"].startswith("paddle ")
+    assert told["inference"]["sides"].keys() == {"dygraph", "paddle_inference, float32"}
     assert [c["what"] for c in told["training"]["claims"]] == ["step time, with recompute / without"]
-    assert [c["what"] for c in told["inference"]["claims"]] == ["images/s, float32 / dygraph"]
+    assert [c["what"] for c in told["inference"]["claims"]] == ["images/s, dygraph / Paddle Inference, float32"]
     assert [c["what"] for c in told["startup"]["claims"]] == ["first batch of the demo, s"]
     assert [c["what"] for c in told["pipeline"]["claims"]] == ["images/s in whole batches / one by one, 32 px, test"]
     assert (tmp_path / "benchmark.md").read_text(encoding="utf-8").strip() == done.stdout.strip()
+
+
+def test_a_side_whose_packages_are_missing_is_left_out_and_said(benchmark, capsys):
+    assert benchmark.installed("A", {"needs": ["json"]}) and benchmark.installed("B", {})
+    assert not benchmark.installed("C", {"needs": ["json", "no_such_package"]})
+    assert capsys.readouterr().err == "no no_such_package: C is left out\n"
+
+
+def test_training_from_a_block_on_is_measured_against_training_of_all(benchmark):
+    part = benchmark.features
+    sides = part.sides(argparse.Namespace(cifar10=None, batch=4))
+    assert list(sides) == [part.WHOLE, part.UPPER]
+    common = {"arch": "vit_micro_patch4_32", "sizes": {"img_size": 32, "depth": 6}, "images": 8, "epochs": 2}
+    whole, upper = (part.measure({**side, **common}) for side in sides.values())
+    assert whole["top1"] == upper["top1"] and 0 < upper["epoch_seconds"] < whole["epoch_seconds"]
 
 
 def test_an_unknown_side_is_named():

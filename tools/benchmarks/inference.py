@@ -11,6 +11,8 @@ from . import Claim
 
 # Names of sides.
 DYGRAPH, SERVED, SERVED_HALF = "dygraph", "paddle_inference, float32", "paddle_inference, bfloat16"
+DYGRAPH_HALF = "dygraph, bfloat16"
+ONNX, VINO, VINO_HALF = "ONNX Runtime", "OpenVINO", "OpenVINO, bfloat16"
 TORCH, TORCH_FUSED, TORCH_HALF = "PyTorch", "PyTorch, fused attention", "PyTorch, fused attention, bfloat16"
 COLUMNS = (("batch", "batch", 0), ("images/s", "images_per_second", 2))
 CLAIMS = (
@@ -18,15 +20,28 @@ CLAIMS = (
     Claim("images/s, bfloat16 / PyTorch's float32", "images_per_second", SERVED_HALF, TORCH, 2.0, ">="),
     Claim("images/s, float32 / PyTorch's fused attention", "images_per_second", SERVED, TORCH_FUSED),
     Claim("images/s, bfloat16 / PyTorch's bfloat16", "images_per_second", SERVED_HALF, TORCH_HALF),
-    Claim("images/s, float32 / dygraph", "images_per_second", SERVED, DYGRAPH),
+    Claim("images/s, dygraph / Paddle Inference, float32", "images_per_second", DYGRAPH, SERVED, 0.80, ">="),
+    Claim("images/s, dygraph / Paddle Inference, bfloat16", "images_per_second", DYGRAPH_HALF, SERVED_HALF, 0.80, ">="),
+    Claim("images/s, float32 / ONNX Runtime", "images_per_second", SERVED, ONNX),
+    Claim("images/s, float32 / OpenVINO", "images_per_second", SERVED, VINO, 0.97, ">="),
+    Claim("images/s, bfloat16 / OpenVINO's", "images_per_second", SERVED_HALF, VINO_HALF, 0.97, ">="),
 )
 
 
 def sides(options: argparse.Namespace) -> dict[str, dict]:
     batch, peer = {"batch": options.batch}, {"method": "adaptformer", "infer": True, "peer": "torch_vit.py"}
     found = {DYGRAPH: {**batch, "backend": "dygraph"}, SERVED: {**batch, "precision": "float32"}}
-    if options.device == "gpu" or _cpu_has_bfloat16():
+    half = options.device == "gpu" or _cpu_has_bfloat16()
+    if half:
         found[SERVED_HALF] = {**batch, "precision": "bfloat16"}
+    if options.device == "cpu":
+        through_onnx = {**batch, "kind": "onnx"}
+        if half:
+            found[DYGRAPH_HALF] = {**batch, "backend": "dygraph", "precision": "bfloat16"}
+        found[ONNX] = {**through_onnx, "needs": ["paddle2onnx", "onnxruntime"]}
+        found[VINO] = {**through_onnx, "needs": ["paddle2onnx", "openvino"], "openvino": "f32"}
+        if half:
+            found[VINO_HALF] = {**found[VINO], "openvino": "bf16"}
     return {**found, TORCH: {**batch, **peer}, TORCH_FUSED: {**batch, **peer, "fused": True},
             TORCH_HALF: {**batch, **peer, "fused": True, "half": True}}
 
@@ -55,13 +70,42 @@ def measure(side: dict) -> dict:
     task = SingleLabel()
     shape = (3, side["sizes"]["img_size"], side["sizes"]["img_size"])
     if side.get("backend") == "dygraph":
-        predict = backends.dygraph(adaptation, task)
+        predict = _dygraph(adaptation, side.get("precision") == "bfloat16")
     else:
+        kind = side.get("kind", default_kind())
         with tempfile.TemporaryDirectory() as folder:
-            write_model(for_inference(adaptation)[0], task, shape, Path(folder), default_kind())
+            write_model(for_inference(adaptation)[0], task, shape, Path(folder), kind)
             del network, adaptation
-            predict = backends.load(Path(folder), default_kind(), paddle.get_device(), side["precision"])
+            predict = _openvino(Path(folder), side["openvino"], side["threads"]) if "openvino" in side else \
+                backends.load(Path(folder), kind, paddle.get_device(), side.get("precision", "float32"))
     images = np.random.RandomState(0).standard_normal([side["batch"], *shape]).astype("float32")
     result = measure_steps(lambda: float(predict(images)[0, 0]), side["steps"])
     return {"version": f"paddle {paddle.__version__}", "batch": side["batch"], **result,
             "images_per_second": side["batch"] / result["seconds"]}
+
+
+def _dygraph(adaptation, half: bool):
+    from ppadapt import half as precision
+    from ppadapt.serve import backends
+    from ppadapt.tasks import SingleLabel
+
+    if half:
+        adaptation.store_frozen("bfloat16")
+    predict = backends.dygraph(adaptation, SingleLabel())
+
+    def answer(images):
+        with precision.bfloat16_on_cpu(half):
+            return predict(images)
+
+    return answer
+
+
+def _openvino(folder: Path, precision: str, threads: int):
+    """The exported ONNX file in OpenVINO, which is no backend of ours: a rival."""
+    import openvino
+
+    from ppadapt.serve.export import STEM
+
+    model = openvino.Core().compile_model(str(folder / f"{STEM}.onnx"), "CPU", {
+        "INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"})
+    return lambda images: model(images)[0]

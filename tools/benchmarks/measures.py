@@ -8,6 +8,7 @@ from .training import measure  # noqa: F401  the numbers are those of that part
 
 ALL = "all measures"
 OFF = {
+    "without oneDNN": "PPADAPT_NO_ONEDNN",
     "without MKL's switch for AMD": "PPADAPT_NO_MKL_SWITCH",
     "without threads for MKL": "PPADAPT_NO_THREADS_SWITCH",
     "without dense transposes": "PPADAPT_NO_STRIDE_SWITCH",

@@ -70,7 +70,8 @@ def main():
     labels = torch.arange(side["batch"], device=device) % 100
 
     def step():
-        loss = F.cross_entropy(model(images), labels)
+        with torch.autocast(device, torch.bfloat16, enabled=side.get("half", False)):
+            loss = F.cross_entropy(model(images), labels)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
