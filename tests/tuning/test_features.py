@@ -1,5 +1,8 @@
 """Cached features: the same training, faster, and never where it would be another one."""
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from ppadapt.errors import UserError
 from ppadapt.runs import experiment
 from ppadapt.tuning.frozen import features
 
+ROOT = Path(__file__).resolve().parents[2]
 RANDOM = [OPS[0], {"Pad": {"padding": 2}}, {"RandCropImageV2": {"size": 16}}, *OPS[1:]]
 
 
@@ -172,6 +176,17 @@ def test_other_code_computes_other_features(tmp_path, monkeypatch):
     assert len(cached(tmp_path)) == 4 and "features of 70 train images: computed" in log_of(after)
     monkeypatch.undo()
     assert "features of 70 train images: from" in log_of(experiment.train(plan(tmp_path))) and before
+
+
+def test_the_same_code_has_the_same_digest_in_every_process():
+    """Constants that are sets have another order in each: what one process had kept no other found again."""
+    said = []
+    for seed in "12":
+        code = ("import paddle\nfrom ppadapt.tuning.frozen.code import digest_of\n"
+                "print(digest_of([paddle.nn.Conv2D(3, 4, 2)]))")
+        said.append(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT,
+                                   env={**os.environ, "PYTHONHASHSEED": seed}).stdout)
+    assert said[0] == said[1] and len(said[0].strip()) == 64
 
 
 def test_without_a_home_features_are_computed_and_not_kept(tmp_path, monkeypatch):

@@ -43,5 +43,5 @@ def _update(sha: Any, code: CodeType) -> None:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             _update(sha, constant)
-        else:
-            sha.update(repr(constant).encode())
+        else:  # a set of texts has another order in every process
+            sha.update(repr(sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant).encode())
