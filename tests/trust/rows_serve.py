@@ -157,7 +157,7 @@ def cache(case, content):
         before = features._compute
         features._compute = lambda *_: np.ones((2, 3), np.float32)
         try:
-            return features._kept_or_computed(None, Batches(), None, path, "features")
+            return features._kept_or_computed(None, Batches(), iter, None, path, "features")
         finally:
             features._compute = before
 
