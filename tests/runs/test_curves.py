@@ -130,7 +130,7 @@ def test_the_worst_mistakes_are_kept_worst_first():
     logits, truth = draw.normal(size=(90, 4)).astype("float32"), draw.integers(0, 4, 90)
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     expected = sorted((-shares[i].max(), i) for i in range(90) if shares[i].argmax() != truth[i])[:MISTAKES]
-    watching = Watching(None, SingleLabel(), _Shown(), None, whole=True)
+    watching = Watching(None, SingleLabel(), _Shown(), None, whole=True, kept=True)
     for start in range(0, 90, 20):
         rows = slice(start, start + 20)
         watching.batch(paddle.to_tensor(logits[rows]), paddle.to_tensor(logits[rows]), paddle.to_tensor(truth[rows]))
