@@ -139,7 +139,7 @@ def _text(path: Path) -> str:
             near = ", ".join(sorted(str(p) for p in path.parent.glob("*.y*ml"))[:8]) if path.parent.is_dir() else ""
             ships = shipped.nearest(path)
             raise ConfigError(f"config file {path} does not exist" + (f". There are: {near}" if near else "") + "; no "
-                              "config that ships is called so" + (f". Did you mean {ships!r}?" if ships else "")
+                              "config that ships is called so" + (f". Did you mean {ships!r}?" if ships else ".")
                               + " `ppadapt configs` lists those")
         if not path.is_file():
             raise ConfigError(f"config file {path} is a folder or a device: give the path of a YAML file")

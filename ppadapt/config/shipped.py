@@ -30,13 +30,13 @@ def headline(name: str) -> str:
 
 
 def find(given: Union[str, Path]) -> Path:
-    """The file that is meant: that path, if there is one, else the config that ships under this name.
+    """The file that is meant: that path, if a file is there, else the config that ships under this name.
 
     Names may have the suffix, and `configs/` in front as in a checkout. Where there is neither, the path comes back as
     it was given, and reading it says so.
     """
     path = Path(given)
-    return path if path.exists() else _shipped(path) or path
+    return path if path.is_file() else _shipped(path) or path
 
 
 def is_shipped(path: Path) -> bool:

@@ -102,8 +102,15 @@ def test_what_is_neither_gets_the_nearest(name, near, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError) as error:
         config.load(name)
-    assert f"config file {name} does not exist" in str(error.value) and "`ppadapt configs` lists" in str(error.value)
+    assert f"config file {name} does not exist" in str(error.value)
+    assert str(error.value).endswith(("? `ppadapt configs` lists those", ". `ppadapt configs` lists those"))
     assert ("Did you mean 'digits/vit_micro_adaptformer'" in str(error.value)) == near
+
+
+def test_a_folder_of_that_name_is_no_config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / NAME).mkdir(parents=True)  # of somebody's results
+    assert config.load(NAME).source == ROOT / f"configs/{NAME}.yaml"
 
 
 def test_bases_are_found_where_the_wheel_has_them(tmp_path, monkeypatch):
