@@ -123,6 +123,8 @@ def test_what_is_left_takes_as_long_as_recorded_runs_of_its_kind_took(results, c
     assert paces.seconds(real["linear"]) == pytest.approx(26.0)
     real["linear"].Global.epochs *= 3
     assert paces.seconds(real["linear"]) == pytest.approx(78.0)
+    assert paces.seconds(real["adaptformer"]) == pytest.approx(26.0)  # nothing better is known than its network's pace
+    real["adaptformer"].Arch.name = "vit_base_patch16"
     assert paces.seconds(real["adaptformer"]) is None
     assert [results.clock(seconds) for seconds in (40.2, 125, 3900)] == ["40 s", "2 min", "1 h 05 min"]
 

@@ -196,37 +196,36 @@ def machines(rows: list[dict]) -> str:
 
 
 class Paces:
-    """How long a run will take, from those that are recorded: seconds an image that training passes, test included."""
+    """How long a run will take, from those that are recorded: seconds for an image that training passes."""
 
     def __init__(self, place: Place):
         self.known: dict[str, list[float]] = {}
         self.sizes: dict[str, int] = {}
         for part in place.recorded():
             for run in place.runs_of(part).runs:
-                data = run["config"]["DataLoader"]["Train"]["dataset"]
-                images = run.get("training_images") or data.get("limit")
-                if images:
-                    if not data.get("limit") and not data.get("holdout"):
-                        self.sizes[data["name"]] = images
-                    passed = images * run["config"]["Global"]["epochs"]
-                    self.known.setdefault(_kind(run["config"]["Arch"], run["tuning"]), []).append(
-                        run["seconds"] / passed)
+                data, images = run["config"]["DataLoader"]["Train"]["dataset"], run.get("training_images")
+                if images and not data.get("limit") and not data.get("holdout"):
+                    self.sizes[data["name"]] = images
+                passed = images * run["config"]["Global"]["epochs"] if images else 0
+                pace = run["seconds"] / passed if passed else 1 / max(run["images_per_second"], 1e-6)
+                for kind in _kinds(run["config"]["Arch"], run["tuning"]):
+                    self.known.setdefault(kind, []).append(pace)
 
     def seconds(self, plan: Config) -> Optional[float]:
-        """Of a run; None where no run of its network and its methods is recorded."""
+        """Of a run, as others of its network and methods took, or else of its network; None where none is known."""
         data = plan.DataLoader.Train.dataset
         images = data.get("limit") or self.sizes.get(data["name"])
         tuning = [type(method).__name__ for method in build.methods(plan.Tuning)]
-        paces = self.known.get(_kind(plan.to_dict()["Arch"], tuning))
+        paces = next((self.known[kind] for kind in _kinds(plan.to_dict()["Arch"], tuning) if kind in self.known), None)
         if not paces or not images:
             return None
         return statistics.median(paces) * images * (1 - data.get("holdout", 0)) * plan.Global.epochs
 
 
-def _kind(arch: dict, tuning: Sequence[str]) -> str:
-    """What takes about the same time for an image: a network of the same sizes, tuned in the same way."""
+def _kinds(arch: dict, tuning: Sequence[str]) -> list[str]:
+    """What takes about the same time for an image, the likest first: the same sizes and methods, the same sizes."""
     sizes = {key: value for key, value in arch.items() if not key.startswith("pretrained") and value is not None}
-    return json.dumps([sizes, list(tuning)], sort_keys=True, default=str)
+    return [json.dumps([sizes, *told], sort_keys=True, default=str) for told in ([list(tuning)], [])]
 
 
 def _quiet(run: dict) -> bool:
