@@ -17,9 +17,9 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
+
+from zygote import served
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
@@ -42,19 +42,6 @@ def main() -> None:
         failed = [matrix(args, count, (args.folder or Path(temporary)) / f"{count}-processes", start)
                   for count in args.processes]
     sys.exit(any(failed))
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[list[str]]:
-    """The command that, with its arguments, is tools/train.py in a process that has Paddle imported already."""
-    address = folder / "zygote"
-    server = subprocess.Popen([sys.executable, str(HERE / "zygote.py"), str(address)], stdout=subprocess.PIPE)
-    try:
-        server.stdout.readline()
-        yield [sys.executable, "-S", str(HERE / "zygote.py"), str(address)]
-    finally:
-        server.kill()
-        server.wait()
 
 
 def matrix(args: argparse.Namespace, processes: int, folder: Path, start: list[str]) -> bool:

@@ -4,14 +4,19 @@
 tools/train.py with these arguments, in its own folder, with its own variables and output, until it ends.
 A client that is killed takes its process with it.
 """
+from __future__ import annotations
+
 import array
 import json
 import os
 import select
 import signal
 import socket
+import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Iterator
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "train.py"
 
@@ -70,6 +75,19 @@ def _receive(client: socket.socket) -> tuple:
     while len(text) < size[0]:
         text += client.recv(size[0] - len(text))
     return json.loads(text), files
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[list[str]]:
+    """The command that, with its arguments, is tools/train.py in a process that has Paddle imported already."""
+    address = folder / "zygote"
+    server = subprocess.Popen([sys.executable, __file__, str(address)], stdout=subprocess.PIPE)
+    try:
+        server.stdout.readline()
+        yield [sys.executable, "-S", __file__, str(address)]
+    finally:
+        server.kill()
+        server.wait()
 
 
 def ask(address: str, arguments: list) -> int:
