@@ -10,7 +10,9 @@ TESTS ?=
 # make fuzz: feeds every reader of files for SECONDS, in .venv-fuzz (no Paddle); docs/security.md.
 SECONDS ?= 60
 # make chaos: kills a training run at every change that it makes to a file; POINTS takes a sample. docs/reliability.md.
+# make kills: KILLS of runs at random moments. make long-run: whether memory or anything else grows in 2,000 steps.
 POINTS ?=
+KILLS ?= 200
 # make results: remakes the numbers, tables and pictures of README and docs/, or one PART of them; results-left says what
 # that takes, results-check whether documents and records agree. CIFAR10 is the archive, MOSAICS the folder of `ppadapt
 # mosaics`, TORCH an interpreter with PyTorch for its side of the part parity. docs/results.md.
@@ -24,7 +26,7 @@ BIN := .venv/bin
 READY := .venv/ready-$(PADDLE)
 OLD := .venv-paddle-$(PADDLE_VERSION)
 
-.PHONY: demo test compare lint wheel-test clean test-paddle demo-paddle fuzz chaos results \
+.PHONY: demo test compare lint wheel-test clean test-paddle demo-paddle fuzz chaos kills long-run results \
     results-left results-check
 
 demo: $(READY)
@@ -62,6 +64,13 @@ fuzz: .venv-fuzz/ready
 
 chaos: $(READY) .venv-chaos/ready
 	$(BIN)/python tests/chaos/chaos.py --ckpt-chaos .venv-chaos/bin/ckpt-chaos $(if $(POINTS),--points $(POINTS))
+
+kills: $(READY)
+	$(BIN)/python tests/chaos/kills.py --kills $(KILLS)
+
+long-run: $(READY)
+	$(BIN)/python tests/chaos/long_run.py
+	$(BIN)/python tests/chaos/long_run.py --workers 2
 
 $(READY): setup.py
 	$(PYTHON) -m venv .venv
