@@ -7,8 +7,10 @@ PYTHON ?= python3
 PADDLE ?= cpu
 PADDLE_VERSION ?= 2.6.2
 TESTS ?=
-# make fuzz: feeds every reader of files for SECONDS, in .venv-fuzz (no Paddle); docs/security.md.
+# make fuzz: feeds every reader of files for SECONDS, in .venv-fuzz (no Paddle); docs/security.md. FUZZ: options of
+# tests/fuzz/fuzz.py, such as --seed 1 --runs 2000 for the same inputs every time.
 SECONDS ?= 60
+FUZZ ?=
 # make chaos: kills a training run at every change that it makes to a file; POINTS takes a sample. docs/reliability.md.
 # make kills: KILLS of runs at random moments. make long-run: whether memory or anything else grows in 2,000 steps.
 POINTS ?=
@@ -60,7 +62,7 @@ demo-paddle: $(OLD)/ready
 	$(OLD)/bin/python tools/demo.py --folder output/demo-paddle-$(PADDLE_VERSION)
 
 fuzz: .venv-fuzz/ready
-	.venv-fuzz/bin/python tests/fuzz/fuzz.py --seconds $(SECONDS)
+	.venv-fuzz/bin/python tests/fuzz/fuzz.py --seconds $(SECONDS) $(FUZZ)
 
 chaos: $(READY) .venv-chaos/ready
 	$(BIN)/python tests/chaos/chaos.py --ckpt-chaos .venv-chaos/bin/ckpt-chaos $(if $(POINTS),--points $(POINTS))

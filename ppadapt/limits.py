@@ -18,6 +18,7 @@ LIMITS: dict[str, tuple] = {
     "PPADAPT_MAX_VALUES": (2_000_000, "values of the plain data beside the tensors of one file"),
     "PPADAPT_MAX_PIXELS": (None, "pixels of an image: 10,000 for each megabyte of memory, at most 50 million"),
     "PPADAPT_MAX_CLASSES": (20_000, "classes that labels in a file may imply"),
+    "PPADAPT_MAX_LINES": (500_000, "lines of a list of images that are shorter than 20 bytes on average"),
     "PPADAPT_MAX_YAML_VALUES": (100_000, "values of one YAML file, its aliases written out"),
 }
 _PIXELS_PER_MEGABYTE, _MOST_PIXELS = 10_000, 50_000_000

@@ -6,7 +6,7 @@ from typing import Any, Optional, Sequence, get_type_hints
 from ..errors import ConfigError, brief
 from ..options import kinds_of
 from .merging import overlay, put
-from .reading import parse_yaml
+from .reading import DEEPEST, parse_yaml
 from .sections import Config
 
 _NULL = ("", "~", "null", "Null", "NULL")
@@ -22,7 +22,7 @@ def apply(tree: dict, override: str) -> dict:
     """
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
-    if not equals or not all(keys):
+    if not equals or not all(keys) or len(keys) > DEEPEST:
         raise ConfigError(f"override {override!r} is not of the form Section.key=value, e.g. Global.epochs=5")
     return _changed(tree, keys, _value(keys, text, override), override)
 

@@ -19,14 +19,14 @@ from .merging import overlay
 from .sections import Config, fixed_sections
 
 _MOST_BYTES = 2 ** 20
-_DEEPEST = 50
+DEEPEST = 50
 _ERRORS = (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError)
 
 
 class _Loader(yaml.SafeLoader):
     """Plain data. YAML 1.1 reads 1e-3 as text; this one reads a number."""
 
-    depth = 0
+    depth = nodes = 0
 
     def compose_node(self, parent: Optional[yaml.Node], index: Any) -> yaml.Node:
         event = self.peek_event()
@@ -34,8 +34,12 @@ class _Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(None, None, f"the tag {event.tag} is not for a config",
                                                     event.start_mark)
         self.depth += 1
-        if self.depth > _DEEPEST:
-            raise yaml.composer.ComposerError(None, None, f"it is nested more than {_DEEPEST} deep", event.start_mark)
+        self.nodes += 1
+        if self.nodes > limit("PPADAPT_MAX_YAML_VALUES"):  # before all of a long file is composed
+            raise yaml.composer.ComposerError(None, None, f"it has {beyond('PPADAPT_MAX_YAML_VALUES', self.nodes)}",
+                                              event.start_mark)
+        if self.depth > DEEPEST:
+            raise yaml.composer.ComposerError(None, None, f"it is nested more than {DEEPEST} deep", event.start_mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -186,8 +190,8 @@ def plain(value: Any, where: str, depth: int = 0) -> Any:
     Raises:
         ConfigError: for a key that is not text, and for what is nested too deeply.
     """
-    if depth > _DEEPEST:
-        raise ConfigError(f"{where} is nested more than {_DEEPEST} deep")
+    if depth > DEEPEST:
+        raise ConfigError(f"{where} is nested more than {DEEPEST} deep")
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):

@@ -15,6 +15,7 @@ from .base import log
 from .errors import DataError
 from .in_files import ImagesInFiles
 from .labels import check_names, is_number
+from .lines import lines
 from .places import Places, first, optional, others
 
 
@@ -68,7 +69,7 @@ class ImageNetDataset(ImagesInFiles):
 def _listed(root: Path, listing: Path, delimiter: str, names: dict[int, str],
             must_exist: bool) -> tuple[list[Path], list[int]]:
     paths, labels, seen, twice = [], [], {}, 0
-    for line_number, line in _lines(listing, "cls_label_path"):
+    for line_number, line in lines(listing, "ImageNetDataset.cls_label_path"):
         path, _, label = line.rpartition(delimiter)
         path, label, where = path.strip(), label.strip(), f"{listing}, line {line_number}"
         if not path or not is_number(label):
@@ -93,20 +94,9 @@ def _listed(root: Path, listing: Path, delimiter: str, names: dict[int, str],
     return paths, labels
 
 
-def _lines(path: Path, option: str) -> list[tuple[int, str]]:
-    """The lines that are not blank, numbered from 1."""
-    try:
-        if path.exists() and not path.is_file():
-            raise DataError(f"ImageNetDataset.{option} {path} is no file.")
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"ImageNetDataset.{option} {path} cannot be read as UTF-8 text ({error}).") from None
-    return [(n, line.strip()) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
-
-
 def _class_names(path: Path) -> dict[int, str]:
     names: dict[int, str] = {}
-    for line_number, line in _lines(path, "class_id_map_file"):
+    for line_number, line in lines(path, "ImageNetDataset.class_id_map_file"):
         label, _, name = line.partition(" ")
         if not is_number(label) or not name.strip():
             raise DataError(f"{path}, line {line_number}: {brief(line)} is not 'label name'.")

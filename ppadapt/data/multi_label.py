@@ -15,15 +15,17 @@ from .base import log
 from .errors import DataError
 from .in_files import ImagesInFiles
 from .labels import check_names, is_number
+from .lines import lines
 from .places import Places, first, optional, others
 
 
 class _MultiLabelFiles(ImagesInFiles):
     """Files with labels float32 [N, classes] of 0 and 1."""
 
-    def _take(self, paths: list[Path], labels: np.ndarray, classes: list[str], where: str) -> None:
+    def _take(self, root: Path, names: list[str], labels: np.ndarray, classes: list[str], where: str) -> None:
         """Keep what is there: a missing image stops, or with ``on_error: skip`` is left out and counted."""
-        missing = [k for k, path in enumerate(paths) if not path.is_file()]
+        paths = [os.path.join(root, name) for name in names]  # a Path of each is dear where there are very many
+        missing = [k for k, path in enumerate(paths) if not os.path.isfile(path)]
         if missing:
             where = f"{len(missing)} of {len(paths)} images are not there, the first is {paths[missing[0]]}"
             if self.on_error == "raise":
@@ -33,7 +35,7 @@ class _MultiLabelFiles(ImagesInFiles):
         if not len(keep):
             raise DataError(f"{type(self).__name__} {self.split} has no image.")
         check_names(classes, where)
-        self.paths, self.labels, self.classes = [paths[k] for k in keep], labels[keep], classes
+        self.paths, self.labels, self.classes = [Path(paths[k]) for k in keep], labels[keep], classes
         self.keep(self.limit)
 
 
@@ -64,7 +66,7 @@ class MultiLabelDataset(_MultiLabelFiles):
         if not root.is_dir():
             raise DataError(f"MultiLabelDataset.image_root {root} is no folder{others(image_root, root)}.")
         paths, rows, seen = [], [], {}
-        for number, line in _lines(listing):
+        for number, line in lines(listing):
             path, tab, text = line.rpartition("\t")
             row = [value.strip() for value in text.split(",")]
             if not tab or not path.strip() or any(value not in ("0", "1") for value in row):
@@ -77,7 +79,7 @@ class MultiLabelDataset(_MultiLabelFiles):
             if before[1] != row:
                 raise DataError(f"{listing}, line {number}: {path.strip()} has other labels than in line {before[0]}: "
                                 "remove one.")
-            paths.append(root / path.strip())
+            paths.append(path.strip())
             rows.append(row)
         if not rows:
             raise DataError(f"{listing} names no image.")
@@ -85,7 +87,7 @@ class MultiLabelDataset(_MultiLabelFiles):
             raise DataError(f"{listing} would make {limits.beyond('PPADAPT_MAX_CLASSES', len(rows[0]))}")
         map_file = optional(class_id_map_file, Path.is_file, "class_id_map_file")
         names = _names(map_file, len(rows[0])) if map_file else {}
-        self._take(paths, np.array(rows, np.float32), [names.get(k, str(k)) for k in range(len(rows[0]))],
+        self._take(root, paths, np.array(rows, np.float32), [names.get(k, str(k)) for k in range(len(rows[0]))],
                    str(map_file or listing))
 
 
@@ -115,10 +117,10 @@ class NUSWIDE(_MultiLabelFiles):
         root, part = first(root, lambda place: (place / "ImageList").is_dir()), split.capitalize()
         images = optional(image_root, Path.is_dir, "image_root") or root / "Flickr"
         listing, folder = root / "ImageList" / f"{part}Imagelist.txt", root / "Groundtruth" / "TrainTestLabels"
-        names = [line for _, line in _lines(listing)]
+        names = [line for _, line in lines(listing)]
         files = {path.name[len("Labels_"):-len(f"_{part}.txt")]: path for path in folder.glob(f"Labels_*_{part}.txt")}
         order = root / "ConceptsList" / "Concepts81.txt"
-        classes = [line for _, line in _lines(order)] if order.is_file() else sorted(files)
+        classes = [line for _, line in lines(order)] if order.is_file() else sorted(files)
         absent = [name for name in classes if name not in files]
         if absent or not classes:
             raise DataError(f"{folder} lacks Labels_{absent[0] if absent else '*'}_{part}.txt"
@@ -126,32 +128,23 @@ class NUSWIDE(_MultiLabelFiles):
                             "Groundtruth there.")
         columns = []
         for name in classes:
-            column = [line for _, line in _lines(files[name])]
+            column = [line for _, line in lines(files[name])]
             wrong = next((value for value in column if value not in ("0", "1")), None)
             if wrong is not None or len(column) != len(names):
                 what = f"the line {brief(wrong)}" if wrong is not None else f"{len(column)} lines"
                 raise DataError(f"{files[name]} has {what}, and {listing} names {len(names)} images: it must hold a 0 "
                                 "or 1 for each.")
             columns.append(np.array(column, np.float32))
-        labels, paths = np.stack(columns, axis=1), [images / name.replace("\\", "/") for name in names]
+        labels, paths = np.stack(columns, axis=1), [name.replace("\\", "/") for name in names]
         if labelled_only:
             rows = np.flatnonzero(labels.any(axis=1))
             labels, paths = labels[rows], [paths[k] for k in rows]
-        self._take(paths, labels, classes, str(folder))
-
-
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """The lines that are not blank, numbered from 1."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as UTF-8 text ({error}).") from None
-    return [(n, line.strip()) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
+        self._take(images, paths, labels, classes, str(folder))
 
 
 def _names(path: Path, count: int) -> dict[int, str]:
     names = {}
-    for number, line in _lines(path):
+    for number, line in lines(path):
         label, _, name = line.partition(" ")
         if not is_number(label) or int(label) >= count or not name.strip():
             raise DataError(f"{path}, line {number}: {brief(line)} is not 'number name' with a number below {count}.")

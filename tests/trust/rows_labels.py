@@ -59,6 +59,18 @@ def _linked(folder):
     return folder
 
 
+def _several(case, listing, expect, names=None):
+    def make(folder):
+        (folder / "0.png").touch()
+        os.mkfifo(folder / "list.txt") if listing is None else (folder / "list.txt").write_bytes(listing)
+        if names:
+            (folder / "names.txt").write_bytes(names)
+        return {"image_root": folder, "cls_label_path": folder / "list.txt",
+                **({"class_id_map_file": folder / "names.txt"} if names else {})}
+
+    return Row("labels", f"several: {case}", make, lambda options: DATASETS["MultiLabelDataset"](**options), expect)
+
+
 ROWS = [
     *[_row(f"label {label}", [0, 1, label], "PPADAPT_MAX_CLASSES") for label in (20_000, 10 ** 6, 999_999_999)],
     *[_row(f"label {label}", [0, 1, label], "line 3: .* with a label of 0 or more") for label in (
@@ -84,4 +96,11 @@ ROWS = [
     _folders("folders of splits", _images("seg_train/a/0.png", "seg_train/b/0.png", "seg_test/a/0.png"),
              "look like splits"),
     _folders("the folder above", _images("data/a/0.png", "data/b/0.png"), "set root to .*data"),
+    _lines("a million lines", ["0.png 0"] * 10 ** 6, "1,000,000 lines of a list|999,999 lines of a list"),
+    _several("right", b"0.png\t0,1\n", lambda data: data.labels.tolist() == [[0, 1]]),
+    _several("a million lines", b"0.png\t1\n" * 10 ** 6, "PPADAPT_MAX_LINES"),
+    _several("a million classes", b"0.png\t" + b"0," * 10 ** 6 + b"1\n", "PPADAPT_MAX_CLASSES"),
+    _several("5,000 digits", b"0.png\t0,1\n", "is not 'number name'", names=b"9" * 5000 + b" cat\n"),
+    _several("a label of 2", b"0.png\t0,2\n", "line 1: .* is not 'path<tab>0,1,1,0'"),
+    _several("a pipe", None, "list.txt is no file"),
 ]
