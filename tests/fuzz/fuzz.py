@@ -76,8 +76,8 @@ def with_atheris(atheris, options: argparse.Namespace) -> int:
     with atheris.instrument_imports(include=["ppadapt", "yaml", "PIL"]):
         import fuzz_targets
 
-    arguments = [sys.argv[0], options.corpus, f"-max_total_time={options.seconds}", f"-runs={options.runs}", f"-max_len={LONGEST}", "-timeout=10",
-                 "-rss_limit_mb=1500", "-malloc_limit_mb=1000", "-print_final_stats=1",
+    arguments = [sys.argv[0], options.corpus, f"-max_total_time={options.seconds}", f"-runs={options.runs}",
+                 f"-max_len={LONGEST}", "-timeout=10", "-rss_limit_mb=1500", "-malloc_limit_mb=1000", "-print_final_stats=1",
                  f"-artifact_prefix={FINDINGS}/{name}-",
                  *([] if options.seed is None else [f"-seed={options.seed}"])]
     atheris.Setup(arguments, lambda data: fuzz_targets.call(name, data))
@@ -93,7 +93,8 @@ def with_hypothesis(name: str, seconds: int, seed: Optional[int], runs: int) -> 
     seeds, count, end = fuzz_targets.seeds(name), [0], time.monotonic() + seconds
     edits = st.lists(st.tuples(st.integers(0, LONGEST), st.binary(max_size=4), st.integers(0, 4)), max_size=6)
 
-    @settings(max_examples=200, deadline=None, database=None, derandomize=seed is not None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=200, deadline=None, database=None, derandomize=seed is not None,
+              suppress_health_check=list(HealthCheck))
     @given(st.sampled_from(seeds), edits)
     def feed(seed, changes):
         for place, piece, removed in changes:
