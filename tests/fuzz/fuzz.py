@@ -77,8 +77,8 @@ def with_atheris(atheris, options: argparse.Namespace) -> int:
         import fuzz_targets
 
     arguments = [sys.argv[0], options.corpus, f"-max_total_time={options.seconds}", f"-runs={options.runs}",
-                 f"-max_len={LONGEST}", "-timeout=10", "-rss_limit_mb=1500", "-malloc_limit_mb=1000", "-print_final_stats=1",
-                 f"-artifact_prefix={FINDINGS}/{name}-",
+                 f"-max_len={LONGEST}", "-timeout=10", "-rss_limit_mb=1500", "-malloc_limit_mb=1000",
+                 "-print_final_stats=1", f"-artifact_prefix={FINDINGS}/{name}-",
                  *([] if options.seed is None else [f"-seed={options.seed}"])]
     atheris.Setup(arguments, lambda data: fuzz_targets.call(name, data))
     atheris.Fuzz()
