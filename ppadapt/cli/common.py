@@ -106,6 +106,8 @@ def guarded(main: Callable[[], Any], shared: bool = False) -> None:
             sys.exit("error: the output, or a file that was being written, finds no space left on its device")
         if not _in_a_folder():
             sys.exit("error: the current folder does not exist any more: cd to one that does")
+        if error.errno in (errno.EACCES, errno.EPERM):
+            sys.exit(f"error: {printable(error)}: change its permissions, or choose another place")
         if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS):
             raise
         sys.exit(f"error: {printable(error)}: make room, or choose another place for the files")

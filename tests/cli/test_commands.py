@@ -118,3 +118,18 @@ def test_bases_are_found_where_the_wheel_has_them(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "configs", tmp_path / "ppadapt" / "configs")
     monkeypatch.setattr(shipped, "folder", lambda: tmp_path / "ppadapt" / "configs")
     assert config.load("cifar100/mae_vit_base_adaptformer").Optimizer["name"] == "Momentum"
+
+
+@pytest.mark.parametrize("error, says", [
+    (PermissionError(13, "Permission denied", "run/ckpt"), "'run/ckpt': change its permissions, or choose"),
+    (OSError(28, "No space left on device", "a.json"), "'a.json': make room, or choose another place"),
+    (OSError(30, "Read-only file system", "a.json"), "'a.json': make room, or choose another place")])
+def test_a_place_that_cannot_be_used_is_one_line(error, says, monkeypatch):
+    def fails():
+        raise error
+
+    monkeypatch.setattr(cli.common, "_started_by", lambda: [])
+    monkeypatch.setattr(cli.common, "_end_quietly", lambda: None)
+    with pytest.raises(SystemExit) as end:
+        cli.common.guarded(fails)
+    assert says in end.value.code and end.value.code.startswith("error: ") and "\n" not in end.value.code
