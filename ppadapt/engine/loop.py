@@ -18,7 +18,7 @@ from . import checkpoint, memory, progress
 from .amp import Precision
 from .curves import Curves, Observer
 from .epoch_log import EpochLog, Pace
-from .evaluate import details, evaluate, notes
+from .evaluate import EvaluationError, details, evaluate, notes
 from .optim import EMA, scale_gradients
 from .processes import ALONE, Processes
 from .progress import Progress, Saver
@@ -152,7 +152,7 @@ def _one_epoch(job: Job, now: Progress, saver: Saver, stopping: Stopping, noted:
     """Train an epoch or what is left of it, evaluate, save; `now` is then at the start of the next."""
     epoch, last = now.epoch, now.epoch == job.epochs
     row = {"epoch": epoch, **_train_epoch(job, now, saver, stopping)}
-    _check_trained(job.adaptation, epoch)
+    _check_trained(job, now)
     if _evaluates(job, epoch):
         begun = job.pace.clock()
         row.update(_evaluate(job, now, stopping, noted))
@@ -186,8 +186,11 @@ def _evaluate(job: Job, now: Progress, stopping: Stopping, noted: Mapping[str, s
     job.adaptation.eval()
     job.observer.begin()
     with job.ema or nullcontext():
-        result = evaluate(job.adaptation, stopping.watch(job.eval_loader), job.eval_losses, job.eval_metrics,
-                          job.precision.context, job.processes, job.observer.batch)
+        try:
+            result = evaluate(job.adaptation, stopping.watch(job.eval_loader), job.eval_losses, job.eval_metrics,
+                              job.precision.context, job.processes, job.observer.batch)
+        except EvaluationError as error:
+            raise EvaluationError(f"{_place(now)} {error}") from None
         LOGGER.info("[Eval][Epoch %d][Avg]%s", now.epoch, say(result, noted))
         _say_missing(job.eval_loader.dataset, result["images"])
         job.curves.evaluated(now.epoch, result)
@@ -238,7 +241,7 @@ def _train_epoch(job: Job, now: Progress, saver: Saver, stopping: Stopping) -> d
                 now.batch, now.step = i + 1, now.step + 1
                 if saver.due() or stopping.now:
                     _check_finite(unchecked, epoch)
-                    _check_trained(job.adaptation, epoch)
+                    _check_trained(job, now)
                     stopping.check()
                     saver.save()
     finally:
@@ -328,12 +331,18 @@ def _check_finite(losses: list, epoch: int) -> None:
                                 "lower Optimizer.lr.learning_rate, or clip with Optimizer.clip_norm=1.0")
 
 
-def _check_trained(adaptation: Any, epoch: int) -> None:
-    """The last step of an epoch shows in no loss, but would be saved."""
-    bad = [name for name, tensor in adaptation.tensors().items() if not bool(paddle.isfinite(tensor).all())]
+def _check_trained(job: Job, now: Progress) -> None:
+    """What a gradient that is no number has done shows in no loss yet, but would be saved."""
+    states = ((name.replace("|", ": "), tensor) for name, tensor in progress.optimizer_tensors(job))
+    bad = [name for tensors in (job.adaptation.tensors().items(), states) for name, tensor in tensors
+           if tensor.is_floating_point() and not bool(paddle.isfinite(tensor).all())]
     if bad:
-        raise TrainingError(f"after epoch {epoch} {', '.join(bad[:4])}{' ...' * (len(bad) > 4)} holds NaN or infinity: "
-                            "lower Optimizer.lr.learning_rate, or clip with Optimizer.clip_norm=1.0")
+        raise TrainingError(f"{_place(now)} {', '.join(bad[:4])}{' ...' * (len(bad) > 4)} holds NaN or infinity: lower "
+                            "Optimizer.lr.learning_rate, or clip with Optimizer.clip_norm=1.0")
+
+
+def _place(now: Progress) -> str:
+    return f"in epoch {now.epoch}, after step {now.step}, learning rate {now.lr or 0:.3g},"
 
 
 def _say_missing(data: Any, images: int) -> None:

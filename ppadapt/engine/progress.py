@@ -5,7 +5,7 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Iterator, Mapping, Optional
 
 import numpy as np
 import paddle
@@ -141,23 +141,26 @@ def _tensors(job: Job) -> dict[str, np.ndarray]:
 
 
 def optimizer_state(job: Job) -> dict[str, np.ndarray]:
-    """The optimizer's tensors under the parameters' names in the network.
+    """The optimizer's tensors under the parameters' names in the network."""
+    return {name: tensor.numpy() for name, tensor in optimizer_tensors(job)}
+
+
+def optimizer_tensors(job: Job) -> Iterator[tuple[str, paddle.Tensor]]:
+    """The same where they are.
 
     Paddle names them after counters (`linear_7.w_0_moment1_0`) that differ in the next process, where its
     own `set_state_dict` would quietly find nothing to set.
     """
     parameters = job.adaptation.trained_parameters()
     owners = sorted(((p.name + "_", n) for n, p in parameters.items()), key=lambda pair: -len(pair[0]))
-    state = {}
     for key, value in job.optimizer.state_dict().items():
         if isinstance(value, paddle.Tensor):
             for prefix, name in owners:
                 if key.startswith(prefix):
-                    state[f"{name}|{key[len(prefix):]}"] = value.numpy()
+                    yield f"{name}|{key[len(prefix):]}", value
                     break
             else:
                 raise RuntimeError(f"optimizer tensor {key} belongs to no trained parameter")
-    return state
 
 
 def _restore_optimizer(job: Job, state: Mapping[str, np.ndarray]) -> None:

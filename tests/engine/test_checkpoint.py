@@ -4,13 +4,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import paddle
 import pytest
 from test_training import plan, same, tuned
 
 from ppadapt import build, weights
 from ppadapt.engine import checkpoint
 from ppadapt.engine.checkpoint import DamagedCheckpoint
-from ppadapt.errors import ConfigError
+from ppadapt.errors import ConfigError, UserError
 from ppadapt.runs import experiment
 
 
@@ -142,3 +143,27 @@ def test_a_run_with_nothing_left_has_its_files_nevertheless(tmp_path):
     for name in ("latest", "best_model"):
         assert same(tuned(first, name), tuned(again, name))
     assert weights.load_tuned(again["folder"] + "/latest.safetensors")[1]["metrics"]["epoch"] == 2
+
+
+@pytest.mark.parametrize("value, said", [
+    (float("nan"), "head.1.weight, head.1.weight: moment1_0.* holds NaN or infinity"),
+    (1e25, "head.1.weight: moment2_0 holds NaN or infinity"),
+], ids=["NaN", "too large to be squared"])
+def test_a_gradient_that_is_no_number_stops_before_it_is_saved(tmp_path, monkeypatch, value, said):
+    """With one too large for AdamW's square the weights stay finite, and never move again."""
+    job, model = build.job(plan(tmp_path, Global__save_interval_steps=1))
+    weight, step, steps = model.adaptation.trained_parameters()["head.1.weight"], job.optimizer.step, []
+
+    def broken():
+        steps.append(1)
+        if len(steps) == 2:
+            paddle.assign(paddle.full_like(weight.grad, value), weight.grad)
+        step()
+
+    monkeypatch.setattr(job.optimizer, "step", broken)
+    with pytest.raises(UserError, match=rf"^in epoch 1, after step 2, learning rate 0\.00\d+, {said}") as error:
+        experiment.run_training(job)
+    assert str(error.value).endswith("lower Optimizer.lr.learning_rate, or clip with Optimizer.clip_norm=1.0")
+    kept, = checkpoint.steps(job.folder / "ckpt")
+    assert kept.name == "step-000001" and all(
+        np.isfinite(array).all() for array in weights.load_tuned(checkpoint.read(kept).tuned)[0].values())
