@@ -224,6 +224,8 @@ def test_numbers_outside_of_markers_are_found(results):
     assert list(documents.outside(f"# Older: 0.1\n\n# Now\n\n{table}")) == ["method | top-1"]
     assert not list(documents.outside(f"<!-- measured: python tools/x.py -->\n{table}"))
     assert not list(documents.outside(f"```text\n{table}```\n"))
+    assert not list(documents.outside("| configuration | is |\n|---|---|\n| limit | 4 |\n"))
+    assert list(documents.outside("| side | load, s |\n|---|---|\n| ours | 4.1 |\n")) == ["side | load, s"]
     assert not list(documents.outside("| option | is |\n|---|---|\n| limit | 4 |\n"))
 
 

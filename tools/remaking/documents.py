@@ -11,8 +11,7 @@ BETWEEN = re.compile(r"^(<!-- results:(?P<name>[\w.]+) -->\n)(?P<held>.*?)^(<!--
                      re.DOTALL | re.MULTILINE)
 OPENED = re.compile(r"^<!-- /?results:([\w.]+) -->$", re.MULTILINE)
 # Headings of a column that say a table is one of results; where another tool measured it, a line before it says so.
-MEASURED = re.compile(r"top-?\d|accuracy|\bmAP\b|\bF1\b|images/s|samples/s|\btime\b|seconds|, s\b|\bms\b|memory|ratio|"
-                      r"speed", re.I)
+MEASURED = re.compile(r"\b(top-?\d|accuracy|mAP|F1|images/s|samples/s|time|seconds|memory|ratio|speed)\b|, s\b", re.I)
 SAID_SO = re.compile(r"<!-- (?:measured|parameters): .+ -->")
 OLDER = re.compile(r"\bolder\b", re.I)
 TABLE = re.compile(r"^\|(?P<head>.*)\|\n\|[-:| ]+\|\n(?P<body>(?:\|.*\n?)*)", re.MULTILINE)
