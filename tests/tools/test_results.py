@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ppadapt.errors import UserError
+
 ROOT = Path(__file__).resolve().parents[2]
 # A network that trains in a moment: other runs than the real ones, in a copy of the documents.
 TINY = ["Arch.pretrained=null", "Arch.embed_dim=12", "Arch.num_heads=2", "Arch.depth=1", "Global.epochs=1",
@@ -180,6 +182,30 @@ def test_runs_of_different_test_images_do_not_share_a_table(call, copy):
     assert code == 1 and "demo: its runs are of 2 different sets of test images" in said
 
 
+def test_a_rate_is_chosen_before_the_seeds_that_train_with_it(results, tmp_path):
+    """What another part has of what was chosen is taken from there."""
+    from remaking.trainings import Trainings, methods
+
+    rates = ("1.0e-6", "0.1")
+    part = Trainings("Chosen", methods("digits/vit_micro", "linear"), seeds=2, drawn=False,
+                     choose=(f"Optimizer.lr.learning_rate={','.join(rates)}",))
+    other = Trainings("Fixed", part.lines, (f"Optimizer.lr.learning_rate={rates[1]}",), seeds=2)
+    tiny = (*TINY, "DataLoader.Train.dataset.limit=400", "Global.epochs=2")
+    place = results.Place(root=tmp_path, runs=tmp_path / "runs", changes=tiny)
+    next(other.left(place, "fixed")).run()
+    done = []
+    while steps := list(part.left(place, "chosen")):
+        done.append(steps[0].what.partition(": ")[2])
+        steps[0].run()
+    assert done == ["linear, learning_rate=1e-06, held-out data", "linear, learning_rate=0.1, held-out data",
+                    "linear, seed 1"]
+    row, = part.rows(place, "chosen")
+    held = {candidate["values"]["Optimizer.lr.learning_rate"]: candidate["top1"] for candidate in row["candidates"]}
+    assert row["chosen"] == {"Optimizer.lr.learning_rate": 0.1} and held[0.1] > held[1e-6] and row["seeds"] == 2
+    views = part.views(place, "chosen")
+    assert f"| {held[0.1]:.2f} " in views["chosen.choices"]() and "learning_rate=0.1" in views["chosen"]()
+
+
 def test_pytorchs_side_is_known_by_the_identity_of_ours(results, tmp_path):
     """An interpreter that answers at once stands in for PyTorch's, which the suite does not have."""
     import numpy as np
@@ -235,6 +261,8 @@ def test_markers_that_do_not_fit_are_named(results, copy):
     views = {"demo": lambda: "said"}
     (copy / "docs" / "page.md").write_text("<!-- results:dmeo -->\n<!-- /results:dmeo -->\n", encoding="utf-8")
     assert documents.wrong(copy, views) == ["docs/page.md: there is no dmeo; there are demo"]
+    with pytest.raises(UserError, match="page.md: .*'dmeo' is unknown. Did you mean 'demo'"):
+        documents.write(copy, views)
     (copy / "docs" / "page.md").write_text("<!-- results:demo -->\nsaid\n", encoding="utf-8")
     assert "has no <!-- /results:NAME -->" in documents.wrong(copy, views)[0]
 

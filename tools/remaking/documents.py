@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Callable, Iterator, Mapping
 
+from ppadapt.errors import UserError, choose
+
 BETWEEN = re.compile(r"^(<!-- results:(?P<name>[\w.]+) -->\n)(?P<held>.*?)^(<!-- /results:(?P=name) -->)$",
                      re.DOTALL | re.MULTILINE)
 OPENED = re.compile(r"^<!-- /?results:([\w.]+) -->$", re.MULTILINE)
@@ -28,7 +30,7 @@ def write(root: Path, views: Mapping[str, View]) -> list[Path]:
     """Put what the views say between their markers; returns the documents that changed.
 
     Raises:
-        KeyError: for a marker that no view has.
+        UserError: for a marker that no view has.
     """
     changed = []
     for path in documents(root):
@@ -81,6 +83,8 @@ def _headings(text: str) -> list[str]:
 
 def _filled(found: re.Match, views: Mapping[str, View], path: Path) -> str:
     name = found["name"]
+    if name not in views:
+        raise UserError(f"{path}: {choose('marker results:', name, views)}")
     said = views[name]() or _not_yet(name, chinese=path.stem.endswith("_ch"))
     return f"{found[1]}{_from(path, said)}\n{found[4]}"
 
