@@ -127,6 +127,8 @@ def load(net: nn.Layer, entry: Entry, path: Path, new: tuple[str, ...] = (), key
         raise ConfigError(choose("Arch.pretrained_resize", resize, weights.RESIZES))
     converted = _under_its_names(net, entry, path, key, of)
     converted.raise_if_incomplete()
+    if converted.only and not entry.own_names:
+        raise weights.WeightsError(f"{path} ({converted.layout}) is for another network: {converted.only}")
     weights.check_agreement(converted.facts, _computes(net, entry.anatomy), given, str(path), key)
     resize = converted.facts.resize if resize is None else resize
     state = {n: t for n, t in net.state_dict().items() if not _is_one_of(n, entry.ignored)}
@@ -150,7 +152,7 @@ def load(net: nn.Layer, entry: Entry, path: Path, new: tuple[str, ...] = (), key
     if converted.facts.pixels_are_sure:
         told = converted.facts.preprocess
         report.pixels = Pixels(tuple(told["mean"]), tuple(told["std"]))
-    report.fitting = converted.facts.arch_line(str(path), key) if converted.facts.values else ""
+    report.fitting = converted.facts.arch_line(str(path), key) if "embed_dim" in converted.facts.values else ""
     if weights.KEY in converted.extras and report.missing:
         raise weights.WeightsError(f"{path} is a tuned file, without the network that it was trained on: give that as "
                                    "Arch.pretrained and this as Global.pretrained_model")

@@ -35,5 +35,5 @@ def check_agreement(facts: Facts, computes: Mapping[str, Any], given: Optional[C
         alike = [] if facts.of else resembling(facts.values)
         known = f", or say which published model it is (Arch.pretrained_of: {', '.join(alike[:6])})" if alike and any(
             option in facts.assumed or option in facts.asked for option in computes) else ""
-        raise WeightsError(f"{path} is of another network: {'; '.join(faults)}{known}. A network that agrees: "
-                           f"{facts.arch_line(path, key)}")
+        agreeing = f" A network that agrees: {facts.arch_line(path, key)}" if "embed_dim" in facts.values else ""
+        raise WeightsError(f"{path} is of another network: {'; '.join(faults)}{known}.{agreeing}")

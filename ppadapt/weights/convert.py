@@ -40,7 +40,7 @@ class Converted:
     lacks; heads and final norms do not count, so a headless MAE encoder is complete. `folds`: what was folded, in
     words; `scales`: the LayerScale that was folded into a layer ('blocks.0.attn.proj'). `facts`: what the network is
     that the weights are of; `arch` is their values. `prefix`: what stood before every name. `refused`: what the
-    settings beside the file say that our networks do not compute.
+    settings beside the file say that our networks do not compute. `only`: why it is for a network of PaddleClas alone.
     """
 
     tensors: dict[str, np.ndarray]
@@ -55,6 +55,7 @@ class Converted:
     folds: list[str] = field(default_factory=list)
     scales: dict[str, np.ndarray] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
+    only: str = ""
     facts: Facts = field(default_factory=Facts)
     extras: dict[str, Any] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -118,7 +119,8 @@ def to_ours(raw: RawCheckpoint, key: str | None = None, settings: Settings | Non
     raw = _unwrapped(raw)
     prefix, layout = locate(raw, key)
     done = Converted({}, layout.name, raw.path, prefix, extras=dict(raw.extras), skipped=dict(raw.skipped),
-                     refused=[f"{settings.name} says {what}" for what in settings.refused])
+                     refused=[f"{settings.name} says {what}" for what in settings.refused] if layout.plain else [],
+                     only=layout.only)
     arrays: dict[str, np.ndarray] = {}
     names: dict[str, str] = {}
     for name, array in raw.tensors.items():
@@ -131,8 +133,12 @@ def to_ours(raw: RawCheckpoint, key: str | None = None, settings: Settings | Non
     check_weights({name: raw.tensors[name] for name in done.mapped}, raw.path)
     done.scales = layer_scales(done.tensors)
     done.folds = fold(done.tensors, raw.path) if layout.plain else []
+    done.folds += layout.finish(done.tensors, raw.path)
     done.folds += [remark for pattern, remark in layout.remarks if any_name(arrays, pattern)]
     if not layout.plain:
+        for option in ("epsilon", "act"):
+            if option in settings.options:
+                done.facts.tell(option, settings.options[option], settings.name)
         return done
     check_shapes(done.tensors, raw.path)
     done.missing += _missing(done.tensors)

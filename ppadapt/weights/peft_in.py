@@ -117,7 +117,7 @@ def _config(path: Path) -> dict[str, Any]:
 def _layout(names: Mapping[str, Any], file: Path) -> tuple[Layout, str]:
     """Whose names the modules have, and what stands before them."""
     modules = {name.partition(".lora_")[0] for name in names if ".lora_" in name}
-    for layout in LAYOUTS:
+    for layout in (layout for layout in LAYOUTS if layout.plain):
         for prefix in dict.fromkeys(("", *(p for m in modules for p in _starts(m)))):
             if modules and all(m.startswith(prefix) and layout.rule_of(f"{m[len(prefix):]}.weight") for m in modules):
                 return layout, prefix

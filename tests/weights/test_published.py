@@ -15,7 +15,7 @@ from ppadapt.weights import WeightsError, load_weights, match, read_peft
 FOLDER = Path(__file__).parents[1] / "golden" / "weights"
 ADAPTERS = sorted(path.name for path in FOLDER.glob("peft_*"))
 CASES = sorted(path.name for path in FOLDER.iterdir() if path.is_dir() and path.name not in ADAPTERS
-               and not path.name.startswith("swin"))
+               and not path.name.startswith(("swin", "beit")))
 SETTINGS = ("expected.npz", "meta.json", "config.json", "preprocessor_config.json", "open_clip_config.json")
 
 
@@ -161,3 +161,57 @@ def test_swin_goes_into_paddleclass_networks(name):
         for block in network.layers[-1].blocks:  # as Microsoft's: then they agree
             block.shift_size = 0
     assert relative(network(images).numpy(), expected["logits"]) < 1e-5
+
+
+BEIT = {"img_size": 16, "patch_size": 4, "embed_dim": 16, "depth": 2, "num_heads": 2, "mlp_ratio": 2.0,
+        "conv_bias": True}
+
+
+@pytest.mark.parametrize("name", ["beit_original", "beit_transformers"])
+def test_beit_goes_into_paddleclass_networks(name):
+    paddle = pytest.importorskip("paddle")
+    pytest.importorskip("paddleclas")
+    from ppadapt.networks import network_and_report
+
+    path, expected, meta = of_case(name)
+    network, _ = network_and_report(meta["network"], str(path), 5 if "logits" in expected else 0, **BEIT)
+    network.eval()
+    images = paddle.to_tensor(np.load(FOLDER / "images.npy"))
+    assert relative(network.forward_features(images).numpy(), expected["features"]) < 1e-5
+    if "logits" in expected:
+        assert relative(network(images).numpy(), expected["logits"]) < 1e-5
+
+
+def test_beit_is_refused_with_the_networks_that_compute_it(tmp_path):
+    pytest.importorskip("paddle")
+    import ppadapt
+    from ppadapt.weights import save_safetensors
+
+    path = of_case("beit_original")[0]
+    with pytest.raises(WeightsError, match="biases of relative positions.*BEiTv2_vit_base_patch16_224.*conv_bias"):
+        ppadapt.network("vit_base_patch16", pretrained=str(path))
+    shutil.copytree(FOLDER / "swin_timm", tmp_path / "swin")
+    with pytest.raises(WeightsError, match="it is a Swin, which our networks are not"):
+        ppadapt.network("vit_base_patch16", pretrained=str(tmp_path / "swin"))
+    from ppadapt.weights import read_file
+
+    tensors = {name.replace("norm.", "fc_norm.") if name.startswith("norm.") else name: np.array(array)
+               for name, array in read_file(path).tensors.items()}
+    save_safetensors(str(tmp_path / "x.safetensors"), tensors, {"format": "pt"})
+    with pytest.raises(WeightsError, match="norm of the patches' mean.*reads the class token"):
+        load_weights(tmp_path / "x.safetensors").raise_if_incomplete()
+
+
+def test_beit_of_another_epsilon_is_refused(tmp_path):
+    pytest.importorskip("paddle")
+    pytest.importorskip("paddleclas")
+    import ppadapt
+
+    folder = tmp_path / "beit"
+    shutil.copytree(FOLDER / "beit_transformers", folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "layer_norm_eps": 1e-12}))
+    with pytest.raises(WeightsError, match=r"epsilon is 1e-12 \(config.json\) and the network has 1e-06"):
+        ppadapt.network("BEiTv2_vit_base_patch16_224", pretrained=str(folder), **BEIT)
+    network = ppadapt.network("BEiTv2_vit_base_patch16_224", pretrained=str(folder), epsilon=1e-12, **BEIT)
+    assert network.norm._epsilon == 1e-12

@@ -479,6 +479,30 @@ def swin_transformers(folder, x):
             "network": "SwinTransformer_tiny_patch4_window7_224"}
 
 
+# ------------------------------------------------------------------------------------------------------ BEiT
+
+BEIT = {"network": "BEiTv2_vit_base_patch16_224"}
+
+
+@case
+def beit_original(folder, x):
+    """One table of relative positions for all blocks, as in the files of the pre-training; computed by timm."""
+    model = timm_model("beit_base_patch16_224", 70, global_pool="token", use_rel_pos_bias=False,
+                       use_shared_rel_pos_bias=True)
+    state = {**model.state_dict(), "mask_token": torch.zeros(1, 1, DIM), "lm_head.weight": torch.zeros(2, DIM)}
+    torch.save({"model": state}, folder / "beit.pth")
+    return {**timm_results(model, x), **BEIT}
+
+
+@case
+def beit_transformers(folder, x):
+    """A table a block, the class token: without mean pooling."""
+    model = transformers_model("BeitModel", "Beit", 71, use_mean_pooling=False, use_relative_position_bias=True,
+                               layer_norm_eps=1e-6, use_mask_token=True)
+    save_pretrained(model, folder)
+    return {"features": model(x).last_hidden_state[:, 0], **BEIT}
+
+
 # ------------------------------------------------------------------------------------------------------ peft
 
 def draw_lora(model, seed):

@@ -6,19 +6,20 @@ from collections.abc import Collection
 from typing import Optional
 
 from ..raw import RawCheckpoint
-from . import clip, jax, siglip, swin, timm, transformers
+from . import beit, clip, jax, siglip, swin, timm, transformers
 from .rules import Layout
 
 # The first whose anchor is there and whose `known_by` agrees.
 LAYOUTS: tuple[Layout, ...] = (
     jax.SIGLIP_NPZ, jax.JAX,
     clip.OPENAI, clip.CLIP, siglip.SIGLIP,
+    beit.TRANSFORMERS, beit.ORIGINAL,
     transformers.DINOV2, transformers.VIT, swin.TRANSFORMERS, swin.TIMM, swin.MICROSOFT,
     timm.MOCO_V3, timm.DINOV2, timm.ADAPTFORMER, timm.MAE, timm.TIMM,
 )
 READS = ("timm and its relatives (DeiT, MAE, DINO, DINOv2, MoCo v3, AdaptFormer, PaddleClas), Google's .npz, "
-         "transformers (ViT, DeiT, MAE, MSN, DINOv2, CLIP, SigLIP), OpenAI's CLIP and open_clip; Swin of "
-         "Microsoft, timm and transformers for PaddleClas's networks")
+         "transformers (ViT, DeiT, MAE, MSN, DINOv2, CLIP, SigLIP), OpenAI's CLIP and open_clip; Swin and BEiT "
+         "for PaddleClas's networks")
 
 
 def layout_of(names: Collection[str], raw: RawCheckpoint) -> Optional[Layout]:

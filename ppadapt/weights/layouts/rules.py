@@ -77,6 +77,8 @@ class Layout:
         remarks: (pattern of a name in the file, what its user should know).
         plain: whether it is a plain ViT, of our networks; else the names become those of a network of PaddleClas, which
             knows itself what it lacks.
+        only: for a file that is no plain ViT: why, and which networks of PaddleClas it is for.
+        finish: what is done to the tensors of such a file, in place, after the rules; what was done, in words.
         preprocess: mean and std of most of its files.
     """
 
@@ -99,6 +101,8 @@ class Layout:
     doubts: tuple[tuple[Callable[[Collection[str]], bool], str], ...] = ()
     remarks: Reasons = ()
     plain: bool = True
+    only: str = ""
+    finish: Callable[[dict[str, np.ndarray], str], list[str]] = lambda tensors, path: []
     preprocess: Mapping[str, Any] = field(default_factory=dict)
 
     def rule_of(self, name: str) -> Optional[tuple[Rule, str]]:

@@ -14,7 +14,10 @@ _RULES = (
     Rule(r"((?:layers|patch_embed|norm|head)\..*|absolute_pos_embed)", r"\1"),
 )
 _DROPPED: Reasons = ((r".*(?:relative_position_index|relative_coords_table|attn_mask)", "the network computes it"),)
-_shared = {"anchor": r"patch_embed\.proj\.weight", "rules": _RULES, "dropped": _DROPPED, "plain": False, "remarks": (
+_ONLY = ("it is a Swin, which our networks are not; SwinTransformer_... and SwinTransformerV2_... of "
+         "PaddleClas are (Arch.name)")
+_shared = {"anchor": r"patch_embed\.proj\.weight", "rules": _RULES, "dropped": _DROPPED, "plain": False, "only": _ONLY,
+           "remarks": (
     (r".*relative_position_bias_table", "PaddleClas's Swin shifts and masks the last stage too, where the window is "
      "the whole map and Microsoft's does not: its answers differ by about 5e-4"),)}
 
@@ -59,4 +62,4 @@ TRANSFORMERS = Layout(
         Rule(r"classifier\.weight", "head.weight", linear), Rule(r"classifier\.bias", "head.bias")),
     lambda names: any_name(names, _BLOCK + r".*relative_position_bias_table"),
     dropped=(*_DROPPED, (_NETWORK + r"embeddings\.mask_token", "the token that stands for masked patches")),
-    torch=True, plain=False, remarks=_shared["remarks"])
+    torch=True, plain=False, only=_ONLY, remarks=_shared["remarks"])

@@ -63,9 +63,8 @@ DROPPED: Reasons = (
 )
 # What our networks do not compute. The first part of a name that matches says it.
 REFUSED: Reasons = (
-    (r"(?:blocks\.\d+\.attn\.)?(?:.*relative_position.*|rel_pos.*)|blocks\.\d+\.attn\.rel_pos.*",
-     "its attention adds biases of relative positions (BEiT, CAE), which our networks do not compute; PaddleClas's "
-     "BEiTv2_vit_base_patch16_224 does, with PaddleClas's own files"),
+    (r"(?:blocks\.\d+\.attn\.)?(?:.*relative_position.*|(?:shared_)?rel_pos.*)|blocks\.\d+\.attn\.rel_pos.*",
+     "its attention adds biases of relative positions (BEiT, CAE), which our networks do not compute"),
     (r"blocks\.\d+\.mlp\.(?:w12|w3|w1|w2|fc1_[gx]|norm)\..*",
      "its MLP is gated or normed (SwiGLU, EVA-02, DINOv2's giant), which our networks do not compute"),
     (r"(?:blocks\.\d+\.attn\.norm|(?:blocks\.\d+\.attn|attn_pool)\.[qk]_norm)\..*",
