@@ -31,7 +31,8 @@ _REFUSED = (
     (r"vit_d(?:wee|little)_.*", "its attention is the difference of two, which our networks do not compute"),
     (r"aimv2_.*|test_vit4", "its norms are RMSNorm, ours LayerNorm"),
     (r"eva02_enormous_.*", "its blocks norm what attention and MLP return, our networks what they read"),
-    (r"eva02_.*|vit_pe_.*|vit_.*(?:dinov3|lingbot).*|vit_.*rope.*", "it has rotary positions, which our networks do not compute"),
+    (r"eva02_.*|vit_pe_.*|vit_.*(?:dinov3|lingbot).*|vit_.*rope.*",
+     "it has rotary positions, which our networks do not compute"),
     (r"naflexvit.*", "it takes images of any shape, ours squares of one size"),
     (r"vit_.*relpos.*|beit_.*|beitv2_.*", "its attention adds biases of relative positions, which our networks do not "
                                           "compute"),
