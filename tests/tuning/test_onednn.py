@@ -8,6 +8,7 @@ from paddle import nn
 from paddle.nn import functional as F
 from test_contract_methods import CASES, methods_of, network_of
 
+import ppadapt
 from ppadapt import half, paddle_compat
 from ppadapt.models.heads import batchnorm_linear
 from ppadapt.models.layers import Attention, Mlp
@@ -206,3 +207,71 @@ def test_half_precision_belongs_to_its_thread_and_ends():
         other.join()
         assert seen == [False]
     assert not half.enabled() and later()
+
+
+@pytest.fixture
+def views():
+    """Paddle's slices and transposes are views, as they are where it was imported before ppadapt, or beside a GPU."""
+    before = paddle.get_flags("FLAGS_use_stride_kernel")
+    paddle.set_flags({"FLAGS_use_stride_kernel": True})
+    yield
+    paddle.set_flags(before)
+
+
+@pytest.mark.parametrize("view", [lambda: draw(6, 5, 32)[:, 0], lambda: draw(32, 6, seed=3).t()])
+def test_views_are_read_as_what_they_show(views, view):
+    # Made anew each time: Paddle's own operations make a view dense where they find one.
+    plain, grad = view().contiguous(), draw(6, 32, seed=6)
+    plain.stop_gradient = False
+    turned = grad.t().contiguous().t()
+    w, b = draw(48, 32, seed=1).t(), draw(2, 48, seed=2)[1]
+    weight, bias = draw(32, 2, seed=4)[:, 0], draw(32, 2, seed=5)[:, 1]
+    assert not any(t.is_contiguous() for t in (view(), turned, w, weight, bias))
+    close(frozen_product(view(), w, b), plain @ w + b, 1e-6)
+    close(operations.gelu(view()), F.gelu(plain), 1e-6)
+    close(operations.softmax(view(), paddle.float32), F.softmax(plain), 1e-6)
+    close(operations.cast(view(), paddle.bfloat16), plain, 1e-2)
+    found, mean, _ = operations.layer_norm(view(), weight, bias, 1e-5)
+    close(found, F.layer_norm(plain, [32], weight, bias, 1e-5), 1e-5)
+    found = operations.layer_norm_gradient(view(), grad.t().contiguous().t(), weight, bias, mean, 1e-5)[0]
+    wanted = layer_norm_gradient(*(t.numpy().astype("float64") for t in (plain, grad, weight)))
+    close(found, paddle.to_tensor(wanted), 1e-5)
+    F.gelu(plain).backward(grad)
+    close(operations.gelu_gradient(view(), turned), plain.grad, 1e-5)
+
+
+def layer_norm_gradient(x, grad, weight):
+    spread = np.sqrt(x.var(1, keepdims=True) + 1e-5)
+    normed, grad = (x - x.mean(1, keepdims=True)) / spread, grad * weight
+    return (grad - grad.mean(1, keepdims=True) - normed * (grad * normed).mean(1, keepdims=True)) / spread
+
+
+def frozen_product(x, w, b):
+    from ppadapt.tuning.frozen.onednn.layers import product
+
+    return product(x, w, b, paddle.float32)
+
+
+@pytest.mark.parametrize("pool", ["cls", "avg", "map"])
+def test_every_image_of_a_batch_counts_where_slices_are_views(views, pool):
+    """The class tokens x[:, 0] are one: read in order, all but the first image were answered by its other tokens."""
+    images, labels = draw(5, 3, 16, 16), paddle.arange(5) % 3
+    found = []
+    for plain in (True, False):
+        paddle.seed(3)
+        network = ppadapt.network("vit_micro_patch4_32", img_size=16, depth=2, embed_dim=24, num_heads=2, pool=pool)
+        head = nn.Linear(24, 3)
+        if plain:
+            network.head = head
+            answers = network.eval()(images)
+            F.cross_entropy(answers, labels).backward()
+            found.append((answers, head.weight.grad))
+        else:
+            adaptation = attach(network, ppadapt.LinearProbe(), head=head).train()
+            answers = adaptation(images)
+            F.cross_entropy(answers, labels).backward()
+            found.append((answers, adaptation.network.head.weight.grad))
+            one = adaptation.eval()(paddle.concat([images[:1]] * 3))
+            assert float((one - one[:1]).abs().max()) < 1e-5
+    for ours, wanted in zip(found[1], found[0]):
+        close(ours, wanted, 1e-5)

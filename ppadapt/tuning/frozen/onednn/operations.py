@@ -40,27 +40,38 @@ class View:
                     (*self.strides[:-2], self.strides[-1], self.strides[-2]), self.offset)
 
 
+def dense(tensor: paddle.Tensor) -> paddle.Tensor:
+    """The tensor, copied where it is a view of another: oneDNN is given addresses, and takes in order what lies there.
+
+    A slice (the class tokens x[:, 0]), a transposed tensor or the gradient of a broadcast are views, unless
+    FLAGS_use_stride_kernel=0 was set before Paddle was imported, as `cpu` does where it comes first.
+    """
+    return tensor if tensor.is_contiguous() else tensor.contiguous()
+
+
 def whole(tensor: paddle.Tensor, *shape: int) -> View:
-    """All of a dense tensor, with another shape if one is given."""
+    """All of a tensor, with another shape if one is given."""
     shape = shape or tuple(tensor.shape)
-    return View(tensor, shape, lib.dense(shape))
+    return View(dense(tensor), shape, lib.dense(shape))
 
 
 def rows(tensor: paddle.Tensor) -> View:
-    """A dense tensor [..., C] as the matrix [R, C]."""
+    """A tensor [..., C] as the matrix [R, C]."""
     return whole(tensor, tensor.size // tensor.shape[-1], tensor.shape[-1])
 
 
 def matmul(x: View, y: View, out: View, bias: Optional[paddle.Tensor] = None, scale: float = 1.0,
            gelu: bool = False) -> None:
     """out = act(scale * (x y + bias)): [..., M, K] x [..., K, N] -> [..., M, N]; `bias` is [N]."""
+    bias = None if bias is None else dense(bias)
     primitive = _matmul(x.layout, y.layout, out.layout, None if bias is None else bias.dtype, scale, gelu)
     given = () if bias is None else (bias.data_ptr(),)
     primitive(x.address, y.address, *given, out.address)
 
 
 def cast(x: paddle.Tensor, dtype: Any) -> paddle.Tensor:
-    """A dense tensor in another type, itself where it is of that type."""
+    """A tensor, dense, in another type; itself where it is both."""
+    x = dense(x)
     if x.dtype == dtype:
         return x
     out = paddle.empty(x.shape, dtype)
@@ -70,26 +81,29 @@ def cast(x: paddle.Tensor, dtype: Any) -> paddle.Tensor:
 
 def gelu(x: paddle.Tensor) -> paddle.Tensor:
     """GELU (erf form), of any shape."""
-    out = paddle.empty(x.shape, x.dtype)
+    x, out = dense(x), paddle.empty(x.shape, x.dtype)
     _gelu(*rows(x).shape, x.dtype)(x.data_ptr(), out.data_ptr())
     return out
 
 
 def gelu_gradient(x: paddle.Tensor, grad: paddle.Tensor) -> paddle.Tensor:
-    """Of GELU's input, written in the place of `grad`."""
+    """Of GELU's input, written in the place of `grad`, or of its copy where that is a view."""
+    x, grad = dense(x), dense(grad)
     _gelu_gradient(*rows(x).shape, x.dtype)(x.data_ptr(), grad.data_ptr(), grad.data_ptr())
     return grad
 
 
 def softmax(x: paddle.Tensor, dtype: Any) -> paddle.Tensor:
-    """Over the last axis, in `dtype`; in the place of `x` where that is its type."""
+    """Over the last axis, in `dtype`; in the place of `x` where that is its type (and no view)."""
+    x = dense(x)
     out = x if x.dtype == dtype else paddle.empty(x.shape, dtype)
     _softmax(*rows(x).shape, x.dtype, dtype)(x.data_ptr(), out.data_ptr())
     return out
 
 
 def softmax_gradient(y: paddle.Tensor, grad: paddle.Tensor) -> paddle.Tensor:
-    """Of softmax's input, from its result; written in the place of `grad`."""
+    """Of softmax's input, from its result; written in the place of `grad`, or of its copy where that is a view."""
+    y, grad = dense(y), dense(grad)
     _softmax_gradient(*rows(y).shape, y.dtype)(y.data_ptr(), grad.data_ptr(), grad.data_ptr())
     return grad
 
@@ -97,6 +111,7 @@ def softmax_gradient(y: paddle.Tensor, grad: paddle.Tensor) -> paddle.Tensor:
 def layer_norm(x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor, epsilon: float) -> tuple:
     """Over the last axis: (the result, means [R], variances [R]), float32."""
     count, width = rows(x).shape
+    x, weight, bias = dense(x), dense(weight), dense(bias)
     out, mean, variance = paddle.empty(x.shape), paddle.empty([count]), paddle.empty([count])
     _layer_norm(count, width, epsilon)(x.data_ptr(), out.data_ptr(), mean.data_ptr(), variance.data_ptr(),
                                        weight.data_ptr(), bias.data_ptr())
@@ -107,6 +122,7 @@ def layer_norm_gradient(x: paddle.Tensor, grad: paddle.Tensor, weight: paddle.Te
                         mean: paddle.Tensor, epsilon: float) -> tuple:
     """Of LayerNorm's input, weight and bias (oneDNN 3.6 has no gradient of the input alone where there is a weight)."""
     # Around a mean far from zero float32 has too few digits for the deviations from it: the mean is taken off first.
+    x, grad, weight, bias, mean = map(dense, (x, grad, weight, bias, mean))
     centred = paddle.empty(x.shape)
     _subtract_from_rows(*rows(x).shape)(x.data_ptr(), mean.data_ptr(), centred.data_ptr())
     x, (_, mean, variance) = centred, layer_norm(centred, weight, bias, epsilon)
