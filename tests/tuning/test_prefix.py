@@ -12,12 +12,17 @@ from test_features import RANDOM, log_of
 from test_features import plan as small_plan
 from test_resume import EXACT, cut_and_resume
 from test_training import same, tuned
+from zoo_networks import TINY, tiny
 
 from ppadapt import build, config
+from ppadapt.data import build_transforms
 from ppadapt.engine.stopping import Stopped
 from ppadapt.errors import UserError
+from ppadapt.models.anatomy import Anatomy
 from ppadapt.runs import compare, experiment
+from ppadapt.tuning import attach
 from ppadapt.tuning.frozen import prefix, streams
+from ppadapt.tuning.methods import FullFineTuning, LastBlocks
 
 MIXUP = [{"MixupOperator": {"alpha": 0.8}}]
 ADAPT = {"name": "AdaptFormer", "bottleneck": 4, "blocks": "2:"}
@@ -258,3 +263,59 @@ def test_in_amp_streams_are_those_of_amp(tmp_path):
     slow, fast = (experiment.train(plan(tmp_path, Global__epochs=2, Global__cache_features=asked, **amp))
                   for asked in (False, "auto"))
     assert np.allclose(numbers(fast), numbers(slow), rtol=1e-4) and fast["cached_features"]
+
+
+def test_a_network_of_other_ways_trains_without(tmp_path, monkeypatch):
+    """One that wants more of its blocks than a stream, and one without blocks: neither is an error where none asked."""
+    network = build.network(plan(tmp_path), 0)[0]
+    monkeypatch.setattr(type(network), "features", lambda self, x: self.norm(self._through(self.tokens(x))[:, 0]))
+    monkeypatch.setattr(type(network), "_through", lambda self, x: _counting(self.blocks, x), raising=False)
+    results = experiment.train(plan(tmp_path, Global__epochs=2))
+    assert "streams are not cached: VisionTransformer cannot go on from block 2 (" in log_of(results)
+    flat = paddle.nn.Sequential(("body", paddle.nn.Flatten()), ("head", paddle.nn.Linear(3 * 4 * 4, 5)))
+    assert prefix.prefix_of(attach(flat, FullFineTuning(), anatomy=Anatomy()), [Shown(4)]) == prefix.NONE
+
+
+def _counting(blocks, x):
+    for block in blocks:
+        x = block(x)
+        if type(x) is paddle.Tensor and "forward" in block.__dict__:
+            raise RuntimeError("a block was exchanged")
+    return x
+
+
+class Shown:
+    """A loader of random images that are the same in every epoch."""
+
+    views, batch_transforms = None, ()
+
+    def __init__(self, side):
+        self.dataset = self
+        self.transform, self.on_error = build_transforms([]), "raise"
+        self.images = np.random.RandomState(0).standard_normal([2, 3, side, side]).astype("float32")
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, i):
+        return self.images[i], 0
+
+
+@pytest.mark.parametrize("title", TINY)
+def test_networks_of_paddleclas_go_on_from_a_stream(title):
+    """Whatever they do between their blocks; TNT's hand on two streams and are refused."""
+    pytest.importorskip("paddleclas", reason="needs pip install paddleclas==2.6.0")
+    paddle.seed(0)
+    network = tiny(title)
+    adaptation = attach(network, LastBlocks())
+    loader, blocks = Shown(TINY[title].image), len(adaptation.anatomy.block_list(network))
+    found = prefix.prefix_of(adaptation, [loader])
+    if title == "TNT":
+        assert "returns several things, not one stream" in found
+        return
+    assert found.blocks == blocks - 1
+    images = paddle.to_tensor(loader.images)
+    stream = prefix.stream_of(adaptation, images, found.blocks)
+    assert tuple(stream.shape[1:]) == found.shape
+    ours, whole = prefix.FromBlock(adaptation, found)(stream), adaptation(images)
+    np.testing.assert_allclose(ours.numpy(), whole.numpy(), rtol=1e-4, atol=1e-5)

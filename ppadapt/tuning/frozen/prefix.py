@@ -12,7 +12,7 @@ from typing import Any, Iterable, Iterator, NamedTuple, Union
 import numpy as np
 import paddle
 
-from ...models.anatomy import find
+from ...errors import UserError, brief
 from .code import digest_of
 from .remainder import Remainder, varying
 
@@ -34,13 +34,16 @@ class Prefix(NamedTuple):
 class FromBlock(Remainder):
     """An Adaptation whose call takes the stream that leaves the blocks of a prefix, [N, ...].
 
-    The network is called with black images; their patches, which nothing looks at, are made once for each number of
-    images, the blocks of the prefix return what they are given, and the last of them returns the stream.
+    The network is called with black images; the blocks of the prefix return what they are given, and the last of them
+    returns the stream. Patches, where one layer makes them, are made once for each number of images.
     """
 
     def __init__(self, adaptation: Any, prefix: Prefix):
         super().__init__(adaptation)
         self.prefix = prefix
+        network, anatomy = adaptation.network, adaptation.anatomy
+        self._blocks = anatomy.block_list(network)[:prefix.blocks]
+        self._patches_layer = dict(network.named_sublayers()).get(anatomy.patches)
         self._patches: dict[int, Any] = {}
 
     def __call__(self, stream: paddle.Tensor) -> paddle.Tensor:
@@ -49,11 +52,10 @@ class FromBlock(Remainder):
 
     @contextmanager
     def _passing(self, stream: paddle.Tensor) -> Iterator[None]:
-        network, anatomy = self.adaptation.network, self.adaptation.anatomy
-        *below, last = anatomy.block_list(network)[:self.prefix.blocks]
-        patches = find(network, anatomy.patches)
-        instead = {patches: self._patches_of(patches, stream.shape[0]), last: lambda *_, **__: stream,
-                   **dict.fromkeys(below, lambda x, *_, **__: x)}
+        *below, last = self._blocks
+        instead = {last: lambda *_, **__: stream, **dict.fromkeys(below, lambda x, *_, **__: x)}
+        if self._patches_layer is not None:
+            instead[self._patches_layer] = self._patches_of(self._patches_layer, stream.shape[0])
         for layer, forward in instead.items():
             layer.__dict__["forward"] = forward
         try:
@@ -77,7 +79,10 @@ def prefix_of(adaptation: Any, loaders: Iterable[Any]) -> Union[Prefix, str]:
     """The blocks that nothing that trains acts in or below, or why there are none, or why their stream is not kept."""
     loaders = list(loaders)
     data = loaders[0].dataset
-    first = f"{adaptation.anatomy.named_blocks(adaptation.network)[0][0]}."
+    try:
+        first = f"{adaptation.anatomy.named_blocks(adaptation.network)[0][0]}."
+    except UserError:  # a network without blocks
+        return NONE
     if any(name.startswith(first) for name in adaptation.trained):
         return NONE
     found = [item[0] for item in map(data.__getitem__, range(min(8, len(data)))) if item is not None]
@@ -92,9 +97,12 @@ def prefix_of(adaptation: Any, loaders: Iterable[Any]) -> Union[Prefix, str]:
                 "once for each image" if "on_error" not in changing else changing)
     stream = stream_of(adaptation, images, count)
     prefix = Prefix(count, tuple(stream.shape[1:]), str(stream.dtype).rpartition(".")[2], tuple(images.shape[1:]))
-    if not _agrees(adaptation, images, prefix, stream):
-        return f"{type(adaptation.network).__name__} does more than to hand one stream on from block to block"
-    return prefix
+    kind = type(adaptation.network).__name__
+    try:
+        agrees = _agrees(adaptation, images, prefix, stream)
+    except Exception as error:  # whatever a network raises that wants more of its blocks than we know of
+        return f"{kind} cannot go on from block {count} ({brief(error)})"
+    return prefix if agrees else f"{kind} does more than to hand one stream on from block to block"
 
 
 NONE = ("what trains begins in the first block or below it: leave the first blocks as they are (Tuning.blocks: '9:', "
