@@ -185,6 +185,8 @@ def says(rows: list[dict]) -> str:
     comma = "; " if any("," in row["method"] for row in rows) else ", "
     told = [f"{kind}: {comma.join(f'{name} ({d.mean:+.2f})' for name, d in these)}."
             for kind, these in kinds.items() if these]
+    if told and any(difference.images is None for _, difference in found):
+        told.append("That is of these test images: how much others would change is not known.")
     return "\n\n".join([*told, *([f"Not told apart from {other}: {comma.join(alike)}."] if alike else [])])
 
 
