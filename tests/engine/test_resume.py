@@ -53,9 +53,9 @@ def cut_and_resume(monkeypatch, tmp_path, config, step):
     {"EMA__decay": 0.9},
     {"Optimizer": {"name": "Momentum", "momentum": 0.9, "lr": {"name": "Cosine", "learning_rate": 0.05,
                                                                "warmup_epoch": 1}}},
-    {"Global__update_freq": 2}, {"mixup": True}, {"workers": 2}, {"by": "image"},
+    {"Global__update_freq": 2}, {"mixup": True}, {"workers": 2}, {"by": "image"}, {"by": "batch"},
     {"AMP": {"level": "O1", "dtype": "bfloat16"}},
-], ids=["ema", "momentum", "update_freq", "mixup", "workers", "image", "bfloat16"])
+], ids=["ema", "momentum", "update_freq", "mixup", "workers", "image", "batch", "bfloat16"])
 def test_a_run_that_was_stopped_inside_an_epoch_ends_as_one_that_was_not(tmp_path, monkeypatch, options):
     options = dict(options)
     extra = {key: options.pop(key) for key in ("mixup", "workers", "by") if key in options}
@@ -65,6 +65,9 @@ def test_a_run_that_was_stopped_inside_an_epoch_ends_as_one_that_was_not(tmp_pat
         made.DataLoader.Train.sampler.batch_size = 8  # six batches an epoch
         if "mixup" in extra:
             made.DataLoader.Train.dataset["batch_transform_ops"] = MIXUP
+        if extra.get("by") == "batch":  # OpenCV's resizing has no form for whole batches
+            made.DataLoader.Train.dataset["transform_ops"][0] = {
+                "ResizeImage": {"size": 32, "interpolation": "bicubic", "backend": "pil"}}
         made.DataLoader.Train.loader.num_workers = extra.get("workers", 0)
         made.DataLoader.Train.loader.transform_by = extra.get("by", "image" if "workers" in extra else "auto")
         return made
