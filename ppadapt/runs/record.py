@@ -7,10 +7,12 @@ resumed on another, and a data set that changed under its name is not mistaken f
 from __future__ import annotations
 
 import copy
+import dataclasses
 import hashlib
 import json
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Optional, Sequence
+from typing import Any, Optional, Sequence, get_type_hints
 
 from .. import build, files
 from .. import config as configs
@@ -23,6 +25,8 @@ _GLOBAL = ("device", "output_dir", "save_interval", "save_interval_steps", "save
            "print_batch_step", "print_seconds", "use_visualdl", "checkpoints", "allow_changes",
            "cache_features", "cache_limit", "feature_cache")
 _DATASET = ("root", "image_root", "cls_label_path", "class_id_map_file", "download")
+
+MOST_RUNS, _MOST_KEYS = 10_000, 200  # of a record, of a section
 
 
 class Identity:
@@ -106,6 +110,8 @@ class Record:
             self.runs = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else []
             if not isinstance(self.runs, list) or not all(isinstance(run, dict) for run in self.runs):
                 raise ValueError(f"it holds {brief(self.runs)}")
+            if len(self.runs) > MOST_RUNS:  # each is parsed
+                raise ValueError(f"it holds {len(self.runs):,} runs, where {MOST_RUNS:,} are the most")
             self._known = [(_reread(run), run.get("data")) for run in self.runs]
         except (ValueError, OSError, AttributeError, TypeError, RecursionError) as error:
             raise ConfigError(f"{self.path} cannot be read as a list of runs ({error}): mend it, or move it away "
@@ -150,6 +156,20 @@ def without_weights(config: dict) -> dict:
 def _reread(run: dict) -> Optional[dict]:
     """A recorded config with the keys that came after it at their defaults."""
     try:
-        return essential(configs.parse(run["config"]).to_dict())
+        return essential(configs.parse(run["config"]).to_dict()) if _of_our_form(run["config"], Config) else None
     except (UserError, KeyError):
         return None
+
+
+def _of_our_form(tree: Any, kind: type) -> bool:
+    """Whether sections have the keys that they may have: the parser looks for the nearest of each that is unknown,
+    which takes long where a file has a million of them."""
+    hints = _hints(kind)
+    return not isinstance(tree, dict) or len(tree) < _MOST_KEYS and all(
+        kind is configs.Arch or key in hints for key in tree) and all(
+        _of_our_form(tree.get(name), hint) for name, hint in hints.items() if dataclasses.is_dataclass(hint))
+
+
+@lru_cache(maxsize=None)
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)

@@ -237,6 +237,8 @@ ROWS = [
     record("a list of texts", b'["abc"]', "cannot be read as a list of runs"),
     record("deep", b"[" * 100_000, "cannot be read as a list of runs"),
     record("binary", bytes(range(256)), "cannot be read as a list of runs"),
+    record("a hundred thousand runs", b"[" + b'{"config": {"Arch": {"nam": 1}}},' * 100_000 + b"{}]",
+           "100,001 runs, where"),
     record("cut", b'[{"config": ', "cannot be read as a list of runs"),
     record("a config that is none", b'[{"config": 5, "data": [1]}]', lambda found: len(found.runs) == 1),
     cache("text", b"hello"), cache("one array", lambda folder: _one_array(folder)),
