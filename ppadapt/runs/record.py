@@ -10,7 +10,7 @@ import copy
 import dataclasses
 import hashlib
 import json
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, Optional, Sequence, get_type_hints
 
@@ -170,6 +170,6 @@ def _of_our_form(tree: Any, kind: type) -> bool:
         _of_our_form(tree.get(name), hint) for name, hint in hints.items() if dataclasses.is_dataclass(hint))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind)
