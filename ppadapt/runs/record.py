@@ -118,6 +118,10 @@ class Record:
                               "to start anew") from None
         return self.runs
 
+    def known(self) -> list[dict]:
+        """The runs whose config this version can read."""
+        return [run for run, (config, _) in zip(self.runs, self._known) if config is not None]
+
     def find(self, identity: dict) -> Optional[dict]:
         """The run of this identity, if it is done; one without "data" is that of any data."""
         for run, (config, data) in zip(self.runs, self._known):

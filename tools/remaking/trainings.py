@@ -204,7 +204,7 @@ class Paces:
         self.known: dict[str, list[float]] = {}
         self.sizes: dict[str, int] = {}
         for part in place.recorded():
-            for run in place.runs_of(part).runs:
+            for run in place.runs_of(part).known():
                 data, images = run["config"]["DataLoader"]["Train"]["dataset"], run.get("training_images")
                 if images and not data.get("limit") and not data.get("holdout"):
                     self.sizes[data["name"]] = images
