@@ -13,6 +13,7 @@ import numpy as np
 import paddle
 
 from ...errors import UserError, brief
+from ...paddle_compat import name_of
 from .code import digest_of
 from .remainder import Remainder, varying
 
@@ -96,7 +97,7 @@ def prefix_of(adaptation: Any, loaders: Iterable[Any]) -> Union[Prefix, str]:
         return (f"{changing}; with a fixed transform, or a few Global.cache_views, the first {count} blocks would run "
                 "once for each image" if "on_error" not in changing else changing)
     stream = stream_of(adaptation, images, count)
-    prefix = Prefix(count, tuple(stream.shape[1:]), str(stream.dtype).rpartition(".")[2], tuple(images.shape[1:]))
+    prefix = Prefix(count, tuple(stream.shape[1:]), name_of(stream.dtype), tuple(images.shape[1:]))
     kind = type(adaptation.network).__name__
     try:
         agrees = _agrees(adaptation, images, prefix, stream)
