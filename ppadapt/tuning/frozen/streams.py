@@ -224,7 +224,7 @@ def make_room(root: Path, keep: Path, needed: int, limit: float) -> None:
     Raises:
         OSError: where that is not enough.
     """
-    others = sorted((folder for folder in _folders(root) if folder != keep), key=lambda one: one.stat().st_mtime)
+    others = sorted((folder for folder in _folders(root) if folder != keep), key=_last_use)
     while others and (sum(map(_bytes, _folders(root))) + needed > limit
                       or shutil.disk_usage(root).free < needed):
         folder = others.pop(0)
@@ -239,10 +239,16 @@ def _folders(root: Path) -> list[Path]:
     return [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
 
 
+def _last_use(folder: Path) -> float:
+    with suppress(OSError):  # gone meanwhile, as below: another process makes room too
+        return folder.stat().st_mtime
+    return 0.0
+
+
 def _bytes(folder: Path) -> int:
     total = 0
-    for path in folder.iterdir():
-        with suppress(OSError):  # gone meanwhile
+    with suppress(OSError):
+        for path in folder.iterdir():
             total += path.stat().st_size
     return total
 
