@@ -82,6 +82,47 @@ def test_a_run_that_was_stopped_inside_an_epoch_ends_as_one_that_was_not(tmp_pat
     assert whole["best_epoch"] == rest["best_epoch"] and whole["best_top1"] == rest["best_top1"]
 
 
+class Asks:
+    """Batches to evaluate on, with a signal before the second."""
+
+    def __init__(self, loader):
+        self.loader, self.given = loader, 0
+
+    def __getattr__(self, name):
+        return getattr(self.loader, name)
+
+    def __len__(self):
+        return len(self.loader)
+
+    def __iter__(self):
+        for batch in self.loader:
+            if self.given == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            self.given += 1
+            yield batch
+
+
+@EXACT
+def test_a_signal_while_evaluating_waits_for_the_batch_not_for_the_pass(tmp_path):
+    """Going on, the evaluation is made again, the epoch is not."""
+    def config(**more):
+        made = plan(tmp_path, **more)
+        made.DataLoader.Eval.sampler.batch_size = 8
+        return made
+
+    whole = experiment.train(config())
+    shutil.rmtree(whole["folder"] + "/ckpt")
+    job, _ = build.job(config())
+    job.eval_loader = Asks(job.eval_loader)
+    with pytest.raises(Stopped):
+        experiment.run_training(job)
+    assert job.eval_loader.given == 2 < len(job.eval_loader)
+    assert checkpoint.read(checkpoint.find(str(job.folder))).progress["batch"] == 3
+    rest = experiment.train(config(Global__checkpoints="auto"))
+    assert same(tuned(whole), tuned(rest)) and same(tuned(whole, "best_model"), tuned(rest, "best_model"))
+    assert [row["eval_loss"] for row in whole["history"]] == [row["eval_loss"] for row in rest["history"]]
+
+
 def test_a_checkpoint_inside_the_epoch_is_of_that_step(tmp_path):
     results = experiment.train(plan(tmp_path, Global__epochs=1, Global__save_interval_steps=2))
     kept = checkpoint.steps(Path(results["folder"]) / "ckpt")
