@@ -70,6 +70,8 @@ def main() -> None:
                 plan = list(PLANS)[run % len(PLANS)]
                 why = one(kills, command(start, plan, folder / f"{run}"), folder / f"{run}", seconds[plan],
                           expected[plan])
+                if not run % 10:
+                    print(f"{kills.done} kills so far, {len(kills.wrong)} differences", flush=True)
                 if why:
                     kills.wrong.append(f"run {run} ({plan}): {why}")
                     print(kills.wrong[-1], flush=True)

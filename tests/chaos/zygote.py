@@ -33,8 +33,14 @@ def serve(address: str) -> None:
     listener.listen(64)
     print("ready", flush=True)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    while True:
-        client, _ = listener.accept()
+    parent = os.getppid()
+    listener.settimeout(1)
+    while os.getppid() == parent:
+        try:
+            client, _ = listener.accept()
+        except socket.timeout:
+            continue
+        client.setblocking(True)
         if os.fork() == 0:
             listener.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -104,5 +110,6 @@ def ask(address: str, arguments: list) -> int:
 if __name__ == "__main__":
     if len(sys.argv) == 2:
         serve(sys.argv[1])
+        sys.exit()
     code = ask(sys.argv[1], sys.argv[2:])
     os._exit(code if code >= 0 else 128 - code)
