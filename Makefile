@@ -1,12 +1,15 @@
 # make demo | test | compare | results | lint | fuzz | chaos | clean. Each sets up what it needs in .venv; PYTHON chooses the
 # interpreter, PADDLE the build (cpu or gpu).
 # make wheel-test: builds sdist and wheel, and uses the wheel in a fresh virtual environment, far from the checkout.
+# make notebooks: runs them (NOTEBOOKS: some) and writes what they show into them; CIFAR is taken from PPADAPT_DATA.
+# make notebooks-check: the same cells with small settings, nothing is written.
 # make test-paddle | demo-paddle: the same with another Paddle in a venv of its own, e.g. PADDLE_VERSION=2.6.2;
 # TESTS chooses folders and options of pytest. What passes: docs/paddle_versions.md.
 PYTHON ?= python3
 PADDLE ?= cpu
 PADDLE_VERSION ?= 2.6.2
 TESTS ?=
+NOTEBOOKS ?=
 # make fuzz: feeds every reader of files for SECONDS, in .venv-fuzz (no Paddle); docs/security.md. FUZZ: options of
 # tests/fuzz/fuzz.py, such as --seed 1 --runs 2000 for the same inputs every time.
 SECONDS ?= 60
@@ -28,11 +31,17 @@ BIN := .venv/bin
 READY := .venv/ready-$(PADDLE)
 OLD := .venv-paddle-$(PADDLE_VERSION)
 
-.PHONY: demo test compare lint wheel-test clean test-paddle demo-paddle fuzz chaos kills long-run results \
-    results-left results-check
+.PHONY: demo notebooks notebooks-check test compare lint wheel-test clean test-paddle demo-paddle fuzz chaos kills \
+    long-run results results-left results-check
 
 demo: $(READY)
 	$(BIN)/python tools/demo.py
+
+notebooks: $(READY)
+	$(BIN)/python tools/notebooks.py $(NOTEBOOKS)
+
+notebooks-check: $(READY)
+	$(BIN)/python tools/notebooks.py --check $(NOTEBOOKS)
 
 test: lint
 	$(BIN)/python -m pytest $(TESTS)
