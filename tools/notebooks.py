@@ -3,6 +3,7 @@
     python tools/notebooks.py                          # all of them, and what they show is written into them
     python tools/notebooks.py quickstart               # one
     python tools/notebooks.py --check                  # small settings in the parameter cell; nothing is written
+    python tools/notebooks.py --folder output/runs     # called again, it goes on with what was trained there
 
 It takes nbclient and ipykernel (the extra `test`). CIFAR is taken from PPADAPT_DATA; where there is none, a notebook
 says so and goes on with what scikit-learn has.
@@ -10,6 +11,7 @@ says so and goes on with what scikit-learn has.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import sys
@@ -82,6 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SMALL)} (all)")
     parser.add_argument("--check", action="store_true", help="small settings, and nothing is written")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="where they run (a new one, removed afterwards)")
     args = parser.parse_args()
     unknown = [name for name in args.names if name not in SMALL]
     if unknown:
@@ -90,11 +93,15 @@ def main() -> None:
 
     for name in args.names or SMALL:
         start = time.perf_counter()
-        with tempfile.TemporaryDirectory(prefix="notebook-") as folder:
-            notebook = run(name, args.check, Path(folder))
+        with contextlib.ExitStack() as at_the_end:
+            folder = args.folder.resolve() / name if args.folder else Path(
+                at_the_end.enter_context(tempfile.TemporaryDirectory(prefix="notebook-")))
+            folder.mkdir(parents=True, exist_ok=True)
+            notebook = run(name, args.check, folder)
         if not args.check:
             data = os.environ.get("PPADAPT_DATA", "")
-            tidy(notebook, {folder: ".", **({data: "data"} if data else {}), str(ROOT): "..", str(Path.home()): "~"})
+            tidy(notebook, {str(folder): ".", **({data: "data"} if data else {}), str(ROOT): "..",
+                            str(Path.home()): "~"})
             nbformat.write(notebook, FOLDER / f"{name}.ipynb")
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
 
