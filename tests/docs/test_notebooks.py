@@ -6,8 +6,9 @@ import base64
 import io
 import json
 import re
+import subprocess
 import sys
-from pathlib import Path
+import zipfile
 
 import pytest
 from PIL import Image
@@ -79,10 +80,8 @@ def test_what_is_shown_is_small_whole_and_of_no_machine(name):
     assert pictures or name == "mae_vit_base_cifar100"
 
 
-def test_the_first_cell_installs_a_wheel_where_it_lasts(tmp_path, monkeypatch):
+def test_the_first_cell_installs_a_wheel_where_it_lasts(tmp_path):
     """On AI Studio, where ppadapt is not there yet and its wheel lies beside the notebook; pip is not called."""
-    import zipfile
-
     wheel = tmp_path / "ppadapt-9.9.9-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("ppadapt/__init__.py", "")
@@ -96,17 +95,10 @@ def test_the_first_cell_installs_a_wheel_where_it_lasts(tmp_path, monkeypatch):
     (installed / "notebook.py").write_text("def setup():\n    return 'the installed one'\n")
     (tmp_path / "notebooks").mkdir()
     wheel.rename(tmp_path / "notebooks" / wheel.name)
-    monkeypatch.chdir(tmp_path / "notebooks")
-    monkeypatch.setattr(sys, "path", [place for place in sys.path if place and Path(place).resolve() != ROOT])
-    kept = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "ppadapt"}
-    for name in kept:
-        monkeypatch.delitem(sys.modules, name)
-    names = {}
-    try:
-        exec(source(code("quickstart")[0]).replace("%matplotlib inline", ""), names)
-    finally:
-        for name in [name for name in sys.modules if name.partition(".")[0] == "ppadapt"]:
-            del sys.modules[name]
-        sys.modules.update(kept)
+    cell = source(code("quickstart")[0]).replace("%matplotlib inline", "print(here, sys.path)")
+    # Neither our checkout nor what is installed for Python is seen: -I leaves out PYTHONPATH, -S the packages.
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", cell], cwd=tmp_path / "notebooks", capture_output=True,
+                          text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
     assert (tmp_path / "notebooks" / "installed").read_text() == wheel.name
-    assert names["here"] == "the installed one" and wheel.name not in sys.path
+    assert done.stdout.startswith("the installed one [") and wheel.name not in done.stdout
