@@ -157,7 +157,7 @@ def cache(case, content):
         before = features._compute
         features._compute = lambda *_: np.ones((2, 3), np.float32)
         try:
-            return features._kept_or_computed(None, Batches(), iter, None, path, "features")
+            return features._kept_or_computed(None, Batches(), lambda items: items, None, path, "features")
         finally:
             features._compute = before
 
@@ -192,9 +192,9 @@ ROWS = [
             "inference.pdiparams does not"),
     refused("manifest gone", lambda folder: (folder / "inference.yml").unlink(), "it has no inference.yml"),
     refused("manifest empty", text("inference.yml", b""), "inference.yml is not of `ppadapt export`"),
-    refused("manifest binary", text("inference.yml", bytes(range(256))), "inference.yml is not of tools"),
+    refused("manifest binary", text("inference.yml", bytes(range(256))), "inference.yml is not of `ppadapt export`"),
     refused("manifest that runs", text("inference.yml", b"a: !!python/object/apply:os.mkdir [OWNED]\n"),
-            "inference.yml is not of tools"),
+            "inference.yml is not of `ppadapt export`"),
     refused("manifest of aliases", text("inference.yml", b"a: &a [x,x]\n" + b"".join(
         b"%c: &%c [*%c,*%c]\n" % (c + 1, c + 1, c, c) for c in range(97, 120))), "PPADAPT_MAX_YAML_VALUES"),
     refused("format a list", manifest(format=["paddle"]), "is unknown.*Choose from: paddle"),
