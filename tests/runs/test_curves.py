@@ -1,8 +1,10 @@
 """What VisualDL is given of a run: in its files, through its server's interface, and as its pages show it."""
 import io
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -198,12 +200,12 @@ def browse(command):
         pytest.skip("Chromium does not finish on this machine within 90 s")
 
 
-@pytest.mark.skipif(not CHROMIUM, reason="no Chromium: apt install chromium")
+@pytest.mark.skipif(not CHROMIUM or os.name == "nt", reason="no Chromium: apt install chromium")
 def test_the_pages_of_the_server_show_them(runs, tmp_path):
     code = "import sys; from visualdl.server import app; app.run(sys.argv[1], host='127.0.0.1', port=int(sys.argv[2]))"
     port = 20000 + (time.time_ns() // 1000) % 20000
     server = subprocess.Popen([sys.executable, "-c", code, str(runs[0]), str(port)], stdout=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL)
+                              stderr=subprocess.DEVNULL, start_new_session=True)
     address = f"http://127.0.0.1:{port}/app"
     try:
         for _ in range(200):
@@ -228,5 +230,5 @@ def test_the_pages_of_the_server_show_them(runs, tmp_path):
             else:
                 raise AssertionError((page, texts, shown[:2000], done.stderr[-500:]))
     finally:
-        server.terminate()
+        os.killpg(server.pid, signal.SIGKILL)  # the server works in a process of its own
         server.wait(20)
