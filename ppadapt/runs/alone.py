@@ -33,8 +33,8 @@ def config_of(path: Path, changes: Sequence[str] = ()) -> Config:
         weights.WeightsError: for a file that is damaged or no tuned file.
     """
     if not path.is_file():
-        raise ConfigError(f"--tuned {path} {'is a folder' if path.is_dir() else 'does not exist'}: give a tuned file, "
-                          "such as output/.../best_model.safetensors")
+        what = "does not exist" if not path.exists() else "is a folder" if path.is_dir() else "is no file"
+        raise ConfigError(f"--tuned {path} {what}: give a tuned file, such as output/.../best_model.safetensors")
     found = _beside(path)
     config = configs.load(found, changes) if found else _said_by(path, changes)
     config.Global.pretrained_model, config.Global.pretrained_head = str(path), True
