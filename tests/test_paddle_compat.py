@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import paddle
 import pytest
 from paddle import nn
+from paddle.base import core
 
 from ppadapt import paddle_compat
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_the_version_is_a_tuple_of_numbers():
@@ -219,3 +227,30 @@ def test_paddle_inference_reuses_memory():
     config = inference.Config()
     paddle_compat.enable_memory_optimisation(config)
     assert config.enable_memory_optim() is None
+
+
+HANDLER = """
+import os, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: os._exit(3))
+sys.path.insert(0, sys.argv[1])
+import paddle
+from ppadapt import paddle_compat
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_a_programs_handler_of_sigterm_is_not_paddles():
+    done = subprocess.run([sys.executable, "-c", HANDLER, str(ROOT)], capture_output=True, text=True)
+    assert done.returncode == 3 and "Termination signal" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no shared memory")
+def test_batches_in_shared_memory_are_removed():
+    before = set(Path("/dev/shm").glob("paddle*"))
+    tensor = (getattr(core, "DenseTensor", None) or core.LoDTensor)()
+    tensor.set(np.ones(4096, "float32"), core.CPUPlace())
+    tensor._share_filename(*([] if paddle_compat.BEFORE_3 else [False]))
+    mine = [path for path in set(Path("/dev/shm").glob("paddle*")) - before if f"_{os.getpid()}_" in path.name]
+    assert len(mine) == 1
+    paddle_compat.forget_shared_memory()
+    assert not mine[0].exists()
