@@ -24,6 +24,7 @@ FOLDER = ROOT / "notebooks"
 # What comes after the cell of parameters in --check: all else is as it is for a reader.
 SMALL = {
     "quickstart": "EPOCHS, IMAGES, SECOND_EPOCHS = 1, 96, 1",
+    "cifar100_to_cifar10": "FROZEN_EPOCHS = UNFROZEN_EPOCHS = 1; TRAIN_IMAGES, TEST_IMAGES = 96, 60",
     "mae_vit_base_cifar100": "EPOCHS, WARMUP = 1, 0; TRAIN_IMAGES, TEST_IMAGES = 192, 60",
     "your_own_images": "EPOCHS, METHODS, RATES = 1, ['linear', 'adaptformer'], [2e-3]; PER_CLASS = 20",
     "many_labels": "EPOCHS, TRAIN_MOSAICS, TEST_MOSAICS = 1, 64, 24",

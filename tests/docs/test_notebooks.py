@@ -77,7 +77,7 @@ def test_what_is_shown_is_small_whole_and_of_no_machine(name):
                 picture.load()
                 assert len(picture.convert("L").getcolors(1 << 16) or "many") > 4, "an empty picture"
                 pictures += 1
-    assert pictures or name == "mae_vit_base_cifar100"
+    assert pictures or name in ("cifar100_to_cifar10", "mae_vit_base_cifar100")  # these show tables and text
 
 
 def test_the_first_cell_installs_a_wheel_where_it_lasts(tmp_path):
