@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -72,9 +73,9 @@ def run(steps: int, evaluations: int, from_step: int, workers: int = 0) -> dict[
 
 
 def _shared() -> set[str]:
-    """What Paddle's workers leave in shared memory begins with its name."""
+    """What this process has in shared memory, by Paddle's names of it."""
     folder = Path("/dev/shm")
-    return {path.name for path in folder.iterdir() if path.name.startswith("paddle")} if folder.is_dir() else set()
+    return {path.name for path in folder.glob(f"paddle_{os.getpid()}_*")} if folder.is_dir() else set()
 
 
 def _log() -> int:

@@ -75,6 +75,8 @@ def _care_for(client: socket.socket, program) -> None:
 def _receive(client: socket.socket) -> tuple:
     size, files = array.array("Q"), array.array("i")
     head, ancillary, _, _ = client.recvmsg(8, socket.CMSG_SPACE(8))
+    if not ancillary:
+        os._exit(0)  # the client was killed before it had asked
     size.frombytes(head)
     files.frombytes(ancillary[0][2])
     text = b""
