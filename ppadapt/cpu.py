@@ -6,7 +6,8 @@
 * `FLAGS_use_stride_kernel=0`, where there is no NVIDIA GPU: transposes that return views are copied later,
   element by element, by the next matrix product; the dense kernel is ten times as fast.
 * glibc gives every large buffer back to the kernel when it is freed, so each operation pays for fresh
-  pages again. `mallopt` makes it keep them; the process then holds on to its peak memory.
+  pages again. `mallopt` makes it keep them; the process then holds on to its peak memory. It also gives threads
+  arenas of their own, which they leave behind: each epoch has new ones, and a run with workers grew by 3% in 700 steps.
 
 And one that is called before training, `keep_small_apart`: it takes a quarter off the peak memory.
 
@@ -25,7 +26,7 @@ import zlib  # noqa: F401  before Paddle 2.6, whose own zlib is taken otherwise 
 from pathlib import Path
 
 LOGGER = logging.getLogger("ppadapt")
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
 def prepare() -> None:
@@ -44,6 +45,8 @@ def prepare() -> None:
     if libc:
         libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
         libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+        if "MALLOC_ARENA_MAX" not in os.environ:
+            libc.mallopt(_M_ARENA_MAX, 2)
         LOGGER.debug("glibc keeps freed buffers")
 
 

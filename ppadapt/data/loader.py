@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("ppadapt")
 SHM = "/dev/shm"
 TRANSFORM_BY = ("auto", "image", "batch")
+# Seconds after which Paddle's reading thread looks whether its epoch is over: by default 5, in which short epochs pile
+# up threads and pipes. A batch that takes longer is waited for all the same.
+LOOKS_UP = 1
 _SHUFFLE_STREAM = 0x5AFF1E  # keeps the order's draws apart from those of an image with the same numbers
 _MIX_STREAM = 0x3178
 
@@ -190,7 +193,8 @@ class Loader:
             _Items, functools.partial(_collate, targets=self.collate))
         batches = DataLoader(items(self.dataset), batch_sampler=self._sampler, collate_fn=collate,
                              num_workers=self.num_workers, use_shared_memory=self.use_shared_memory,
-                             worker_init_fn=functools.partial(begin, os.getpid()), return_list=True)
+                             worker_init_fn=functools.partial(begin, os.getpid()), return_list=True,
+                             timeout=LOOKS_UP)
         for n, (batch, indices) in enumerate(zip(batches, self._sampler), self._sampler.start):
             if len(batch) == 1:
                 message = batch[0].numpy().tobytes().decode().strip("\0")

@@ -13,6 +13,8 @@ import multiprocessing
 import os
 import sys
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +64,7 @@ def run(steps: int, evaluations: int, from_step: int, workers: int = 0) -> dict[
         history = loop.run(job)["history"]
         memory.append((epochs * STEPS, resident(), descriptors()))
         job.curves.close()
+        _wait_for_readers()
         ckpt = sorted(path.name for path in (job.folder / "ckpt").iterdir())
         hidden = [path.name for path in Path(name).rglob(".*")]
     first = next(mib for step, mib, _ in memory if step >= from_step)
@@ -70,6 +73,15 @@ def run(steps: int, evaluations: int, from_step: int, workers: int = 0) -> dict[
             "last_mib": last, "growth": last / first - 1, "descriptors": descriptors() - before - _log(),
             "processes": len(multiprocessing.active_children()), "checkpoints": len(ckpt), "hidden_files": len(hidden),
             "shared": len(_shared() - shared)}
+
+
+def _wait_for_readers(seconds: float = 15) -> None:
+    """The thread with which Paddle reads from an epoch's workers notices within a second that they are gone, and only
+    then lets go of its pipes.
+    """
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and any("_thread_loop" in thread.name for thread in threading.enumerate()):
+        time.sleep(0.1)
 
 
 def _shared() -> set[str]:

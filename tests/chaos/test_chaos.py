@@ -22,8 +22,10 @@ def test_runs_that_are_killed_at_random_end_as_those_that_were_not():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_run_grows_in_nothing_and_leaves_nothing():
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_run_grows_in_nothing_and_leaves_nothing(workers):
     """A short one is allowed more: what is taken once weighs more in it."""
-    said = run("long_run.py", "--steps", "120", "--evaluations", "6", "--from-step", "60", "--most", "0.05")
-    assert "120 steps, 6 evaluations, 0 workers" in said
+    said = run("long_run.py", "--steps", "120", "--evaluations", "6", "--from-step", "60", "--most", "0.05",
+               "--workers", workers)
+    assert f"120 steps, 6 evaluations, {workers} workers" in said
     assert "left: 0 descriptors, 0 processes, 0 shared, 0 hidden files" in said
