@@ -236,6 +236,10 @@ class Loader:
     def _check_shared_memory(self) -> None:
         """Fall back to pipes where /dev/shm cannot hold what the workers put there (AI Studio: 64 MB)."""
         self._checked = True
+        if self.num_workers:
+            from .. import paddle_compat
+
+            paddle_compat.forget_shared_memory_of_the_dead()
         if self.num_workers and not _can_start_workers():
             log.warning("This system gives workers no locks (%s cannot be written): images are read by this process.",
                         SHM)

@@ -350,6 +350,9 @@ class Labelled:
     def __len__(self):
         return len(self.labels)
 
+    def sketch(self):
+        return ""
+
 
 def test_processes_that_do_not_agree_are_named():
     pair = processes.Processes(0, 2)

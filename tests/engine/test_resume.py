@@ -3,11 +3,11 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+import listening
 import numpy as np
 import paddle
 import pytest
@@ -295,13 +295,15 @@ def test_a_signal_saves_says_how_to_go_on_and_sets_the_exit_code(tmp_path, numbe
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(made.to_dict()), encoding="utf-8")
     tool = Path(__file__).resolve().parents[2] / "tools" / "train.py"
     with open(tmp_path / "log", "wb") as log:
-        process = subprocess.Popen([sys.executable, str(tool), "-c", str(tmp_path / "run.yaml")], stdout=log,
-                                   stderr=log)
-    until = time.monotonic() + 120
-    while b"Epoch 2/" not in (tmp_path / "log").read_bytes() and time.monotonic() < until:
-        time.sleep(0.1)
-    process.send_signal(number)
-    assert process.wait(60) == 128 + number
+        process = listening.start([sys.executable, str(tool), "-c", str(tmp_path / "run.yaml")], stdout=log, stderr=log)
+    try:
+        until = time.monotonic() + 120
+        while b"Epoch 2/" not in (tmp_path / "log").read_bytes() and time.monotonic() < until:
+            time.sleep(0.1)
+        process.send_signal(number)
+        assert process.wait(60) == 128 + number
+    finally:
+        process.kill()
     text = (tmp_path / "log").read_text(encoding="utf-8")
     assert f"stopped by {number.name}. Go on with -o Global.checkpoints=" in text
     assert "C++ Traceback" not in text and "Traceback" not in text

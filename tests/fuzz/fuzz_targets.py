@@ -4,6 +4,7 @@ No Paddle here: what reads files needs numpy and Pillow alone, so that a fuzzer 
 """
 from __future__ import annotations
 
+import atexit
 import hashlib
 import importlib.util
 import io
@@ -11,6 +12,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import struct
 import tempfile
 import zipfile
@@ -39,6 +41,7 @@ if importlib.util.find_spec("paddle") is None:  # which alone knows the optimize
     config._complaints = lambda tree: []
 logging.getLogger("ppadapt").setLevel(logging.CRITICAL)
 FOLDER = Path(tempfile.mkdtemp(prefix="ppadapt-fuzz-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
+atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 CORPUS = Path(__file__).with_name("corpus")
 PNG = b"\x89PNG\r\n\x1a\n"
 

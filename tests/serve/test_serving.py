@@ -146,7 +146,7 @@ def test_nothing_is_replaced_without_force_and_nothing_is_left_of_a_failure(plan
     (["--exported", "/nowhere"], "/nowhere is no folder"),
     (["--exported", "{photos}"], "config.yaml does not exist"),
     (["-c", "{exported}/config.yaml", "--exported", "{photos}"], "it has no inference.yml"),
-    ([], "give a config with -c, or an exported folder with --exported"),
+    ([], "give a config with -c, a tuned file with --tuned, or an exported folder with --exported"),
     (["--exported", "{exported}", "-o", "Infer.transforms=[{{ToCHWImage: }}]"],
      "Infer.transforms differ from what was evaluated (name: [] in Infer.transforms, ['ResizeImage', "),
 ])
