@@ -38,6 +38,8 @@ FEATURES: dict[str, tuple[Callable[[], bool], str]] = {
                               "dropout draws anew where a run goes on from inside an epoch"),
     "products of empty tensors": (lambda: _multiplies_nothing(), "give at least one row"),
     "tracing without full_graph": (lambda: not BEFORE_3, "trace with full_graph=True, as exports do"),
+    "rounding of bfloat16 on a CPU": (lambda: not _cpu_cuts_digits_off("bfloat16"),
+                                      "gradients in bfloat16 are a little further from float32's"),
     "plugins of devices": (lambda: (_HEADERS / "core" / "dense_tensor.inl").is_file()
                            and (_HEADERS / "backends" / "custom" / "fake_cpu_device.h").is_file()
                            and hasattr(core, "get_all_custom_device_type"), "mixed precision needs a GPU"),
