@@ -7,7 +7,7 @@ import paddle
 import pytest
 from paddle import nn
 from test_contract_methods import CASES, assert_a_fresh_process_agrees, everything_of, methods_of, shake
-from zoo_networks import TINY, tiny
+from zoo_networks import TINY, away_from_start
 
 from ppadapt import paddle_compat
 from ppadapt.models.anatomy import find
@@ -30,14 +30,8 @@ EVERY_FAMILY = pytest.mark.parametrize("title", TINY)
 
 @functools.lru_cache(maxsize=1)
 def original(title):
-    """The network of a family with nothing at zero or one: LayerNorms, biases, LayerScale and all."""
-    network = tiny(title)
-    network.eval()
-    draw = np.random.RandomState(0)
-    for parameter in network.parameters():
-        noise = draw.normal(0, 0.1, parameter.shape).astype("float32")
-        parameter.set_value(parameter.numpy() + noise)
-    return network
+    """Made once for the tests of a family."""
+    return away_from_start(title)
 
 
 def adapt(title, case, cheap=True):

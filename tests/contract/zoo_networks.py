@@ -1,6 +1,7 @@
 """A network of every family of PaddleClas, as small as its constructor allows."""
 import dataclasses
 
+import numpy as np
 import paddle
 
 import ppadapt
@@ -67,3 +68,14 @@ def tiny(title, class_num=CLASSES):
     size = {} if title == "CvT" else {"img_size": small.image}
     paddle.seed(0)
     return ppadapt.network(small.name, class_num=class_num, **size, **small.options)
+
+
+def away_from_start(title):
+    """The tiny network of a family with nothing at zero or one: LayerNorms, biases, LayerScale and all."""
+    network = tiny(title)
+    network.eval()
+    draw = np.random.RandomState(0)
+    for parameter in network.parameters():
+        noise = draw.normal(0, 0.1, parameter.shape).astype("float32")
+        parameter.set_value(parameter.numpy() + noise)
+    return network
