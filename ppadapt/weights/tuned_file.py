@@ -71,8 +71,8 @@ def read_header(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, tupl
 def read_into_memory(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any], Callable[[], None]]:
     """As `load_tuned`, sooner: (tensors, manifest, check).
 
-    The file is read once. Whether it is damaged, or holds what no network computes with, is found out by another
-    thread, while something is made of the tensors; `check()` waits for it, and raises WeightsError.
+    The file is read once. Whether it is damaged is found out by another thread, while something is made of the tensors;
+    `check()` waits for it, and raises WeightsError for a damaged file or values that no network computes with.
     """
     name = os.fspath(path)
     data = np.fromfile(name, np.uint8) if os.path.isfile(name) else np.zeros(0, np.uint8)
@@ -82,13 +82,14 @@ def read_into_memory(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], di
     sealed = pool.submit(safetensors_file.verify, data, name)
     raw = safetensors_file.parse(data, name)
     manifest = parse_manifest(raw.extras[KEY], path) if KEY in raw.extras else _open(path)[1]
-    of_numbers = pool.submit(check_weights, raw.tensors, path)
     pool.shutdown(wait=False)
 
     def check() -> None:
-        if not sealed.result():
-            verify(raw.tensors, manifest.get("digest"), path)
-        of_numbers.result()
+        try:
+            check_weights(raw.tensors, path)  # beside the checksum, which takes longest
+        finally:  # damage is the better reason of the two
+            if not sealed.result():
+                verify(raw.tensors, manifest.get("digest"), path)
 
     return raw.tensors, manifest, check
 

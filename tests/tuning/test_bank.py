@@ -497,20 +497,22 @@ class Faults:
         self.patch.setattr(memory, "get", wrong)
 
     def two_threads(self):
-        """A layer takes the question of another call that is under way."""
-        with_weights = call.Call._with_weights
+        """A layer takes the questions of another call that is under way."""
+        with_weights, earlier = call.Call._with_weights, self.last.setdefault("questions", [])
 
         def mixed(one, branch, numbers):
-            other, mine = self.last.get("questions"), one.questions
-            if not self.happened and other and len(other) >= len(mine) and self.draw.rand() < 0.7 and all(
-                    branch in other[n].loaded.weights for n in numbers) and any(
-                    other[n].row is not mine[n].row for n in numbers):
-                self.happened, one.questions = True, other
+            mine = one.questions
+            fitting = [other for other in earlier if len(other) >= len(mine)
+                       and all(branch in other[n].loaded.weights for n in numbers)
+                       and any(other[n].row is not mine[n].row for n in numbers)]
+            if not self.happened and fitting and self.draw.rand() < 0.7:
+                self.happened, one.questions = True, fitting[self.draw.randint(len(fitting))]
             try:
                 return with_weights(one, branch, numbers)
             finally:
                 one.questions = mine
-                self.last["questions"] = mine
+                if not earlier or earlier[-1] is not mine:
+                    earlier[:] = [*earlier[-9:], mine]
         self.patch.setattr(call.Call, "_with_weights", mixed)
 
     def swapped_images(self):
@@ -572,7 +574,7 @@ def test_no_fault_of_routing_goes_undetected(tmp_path, monkeypatch):
             else:
                 assert not faults.happened, f"{kind} was not found out in {asked}"
                 clean += 1
-    assert all(count > BATCHES / 100 for count in caught.values()), caught
+    assert all(count > BATCHES / 20 for count in caught.values()), caught
     assert sum(caught.values()) + clean == BATCHES
 
 

@@ -106,6 +106,10 @@ class Call:
     def __init__(self, anatomy: Anatomy, blocks: Sequence[str], questions: Sequence[Question]):
         self.questions, self.blocks, self.attention = questions, blocks, anatomy.attn_drop
         self.heads, self.shares = (anatomy.head, *anatomy.head_twins), "shared_prefix" not in anatomy.without
+        self._ranks: dict[Any, int] = {}  # of kinds and of rows: the order in which they are asked first
+        for question in questions:
+            self._ranks.setdefault(question.row.kind, len(self._ranks))
+            self._ranks.setdefault(question.row, len(self._ranks))
         self.stages = self._plan()
         self.rows: Optional[paddle.Tensor] = None
         self.groups: list[Group] = []
@@ -148,7 +152,7 @@ class Call:
 
     def _order(self, number: int) -> tuple[int, int]:
         row = self.questions[number].row
-        return id(row.kind), id(row)
+        return self._ranks[row.kind], self._ranks[row]
 
     def _stage(self, before: list[int], rows: list[int], groups: list[Group]) -> Stage:
         """These rows, each from itself where it was there before, else from the row of its image."""
