@@ -49,16 +49,7 @@ def decode_image(source: bytes | str | os.PathLike, name: str | None = None) -> 
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             _check_size(picture, data, name, allowed)
-            picture.load()
-            if picture.mode == "I" or picture.mode.startswith("I;16"):
-                pixels = _narrow(picture, name)
-            elif picture.mode in _MODES:
-                pixels = _rgb(picture)
-            else:
-                raise BrokenImageError(f"Image {name} is a {picture.format} of mode {picture.mode}, which has no "
-                                       "agreed look: save it as 8 or 16 bits of gray or RGB.")
-            orientation = _orientation(picture)
-        return np.ascontiguousarray(_UPRIGHT.get(orientation, lambda array: array)(pixels))
+            return picture_pixels(picture, name)
     except BrokenImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -69,6 +60,24 @@ def decode_image(source: bytes | str | os.PathLike, name: str | None = None) -> 
     # Pillow's plugins raise SyntaxError, struct.error, KeyError and more on files that are damaged.
     except Exception as error:
         raise BrokenImageError(f"Image {name} cannot be read ({type(error).__name__}: {error}).") from None
+
+
+def picture_pixels(picture: Image.Image, name: str) -> np.ndarray:
+    """An image of Pillow's as `decode_image` gives its file: upright, without alpha, 16 bits by their high byte.
+
+    Raises:
+        BrokenImageError: naming it, for numbers that no viewer would show the same; what Pillow raises on damage.
+    """
+    picture.load()
+    bare = picture.mode == "I" and picture.format is None  # 32 bits of any meaning; a file of 16 may be opened as "I"
+    if (picture.mode == "I" or picture.mode.startswith("I;16")) and not bare:
+        pixels = _narrow(picture, name)
+    elif picture.mode in _MODES:
+        pixels = _rgb(picture)
+    else:
+        raise BrokenImageError(f"Image {name} is {f'a {picture.format}' if picture.format else 'one'} of mode "
+                               f"{picture.mode}, which has no agreed look: save it as 8 or 16 bits of gray or RGB.")
+    return np.ascontiguousarray(_UPRIGHT.get(_orientation(picture), lambda array: array)(pixels))
 
 
 def _read(path: str | os.PathLike, name: str) -> bytes:

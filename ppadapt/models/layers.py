@@ -71,6 +71,13 @@ class PatchEmbed(nn.Layer):
                               bias_attr=paddle.ParamAttr(initializer=ZEROS))
 
     def forward(self, x):
+        channels = self.proj.weight.shape[1]
+        if x.ndim != 4 or x.shape[1] != channels and x.shape[3] == channels:
+            raise UserError(f"this network takes images [N, {channels}, {self.img_size}, {self.img_size}] and got "
+                            f"{list(x.shape)}: give a batch, channels first")
+        if x.shape[1] != channels:
+            raise UserError(f"this network takes images of {channels} channels and got {x.shape[1]}, in "
+                            f"{list(x.shape)}: make them RGB")
         if x.shape[2] != self.img_size or x.shape[3] != self.img_size:
             raise UserError(f"this network takes {self.img_size} x {self.img_size} images and got "
                             f"{x.shape[2]} x {x.shape[3]}: resize the images, or set Arch.img_size")

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any, Mapping, Optional, Sequence, Union
 
 import numpy as np
@@ -11,17 +12,24 @@ from PIL import Image
 
 from .. import weights
 from ..build.manifests import check_fits, described
-from ..data import build_transforms, decode_image
-from ..errors import ConfigError, UserError, choose
+from ..data import BrokenImageError, build_transforms, decode_image
+from ..data.decode import picture_pixels
+from ..data.labels import check_names
+from ..errors import ConfigError, UserError, brief, choose
 from ..models.anatomy import Anatomy
 from ..models.catalogue import anatomy_of
 from ..models.heads import HEADS
-from ..options import construct
+from ..options import construct, typed
+from ..ranges import Count
 from ..tasks import SingleLabel, Task, from_manifest
 from ..tuning import METHODS, Adaptation, attach
 
-# An image as people have it: a path, encoded bytes, Pillow's, or uint8 [H, W, 3] (or [H, W], grey).
+# An image as people have it: a path, encoded bytes, Pillow's, or uint8 [H, W, 3] (or [H, W], grey). Pillow's is taken
+# as its file would be: turned as its EXIF says, 16 bits brought to 8.
 Picture = Union[str, os.PathLike, bytes, Image.Image, np.ndarray]
+_NO_ARRAYS = (str, os.PathLike, bytes, Image.Image)
+_GIVE = ("a path, the bytes of an image file, an image of Pillow's, or an array of uint8, [H, W, 3] in RGB or [H, W] "
+         "in grey")
 
 
 def save(path: Union[str, os.PathLike], adaptation: Adaptation, classes: Sequence[str], preprocess: Sequence[Any],
@@ -36,9 +44,17 @@ def save(path: Union[str, os.PathLike], adaptation: Adaptation, classes: Sequenc
         metrics: what it reached, to be told by the file.
 
     Raises:
-        UserError: for a network or head that the file could not name, another number of classes than outputs, and
-            operators that are unknown.
+        UserError: for a network or head that the file could not name, another number of classes than outputs, names
+            that stand twice, operators that are unknown or draw at random, and values that are NaN or infinite.
     """
+    if isinstance(classes, str):
+        raise ConfigError(f"classes is the text {brief(classes)}: give a list of names")
+    classes = list(map(str, classes))
+    check_names(classes, os.fspath(path))
+    drawing = [type(op).__name__ for op in build_transforms(list(preprocess)).ops if op.random]
+    if drawing:
+        raise ConfigError(f"preprocess draws at random ({', '.join(drawing)}), so that each answer would be another: "
+                          "give what the evaluation does")
     network, task = adaptation.network, task or SingleLabel()
     built_as = getattr(network, "built_as", None)
     if built_as is None:
@@ -50,7 +66,7 @@ def save(path: Union[str, os.PathLike], adaptation: Adaptation, classes: Sequenc
     weights.save_tuned(path, adaptation.state(), {
         "tuning": [{"name": type(m).__name__, **m.options} for m in adaptation.methods],
         "backbone": {**built_as, "frozen_dtype": "float32", "digest": adaptation.backbone_digest},
-        "head": name, "preprocess": described(list(preprocess)), "classes": list(map(str, classes)),
+        "head": name, "preprocess": described(list(preprocess)), "classes": classes,
         "task": task.manifest(), "metrics": dict(metrics or {})})
 
 
@@ -82,16 +98,25 @@ class Classifier:
 
     @paddle.no_grad()
     def probabilities(self, images: Union[Picture, Sequence[Picture]], batch_size: int = 32) -> np.ndarray:
-        """float32 [N, classes] of one image or several."""
-        images = _several(images)
+        """float32 [N, classes] of one image or several.
+
+        Raises:
+            UserError: for what is no image, and for an answer that is NaN or infinite.
+        """
+        images, batch_size = _several(images), typed(batch_size, Count, "batch_size")
         found = []
         for start in range(0, len(images), batch_size):
             logits = self.adaptation(paddle.to_tensor(self.prepare(images[start:start + batch_size])))
             found.append(self.task.probabilities(logits.astype("float32")).numpy())
+            broken = np.flatnonzero(~np.isfinite(found[-1]).all(axis=1))
+            if len(broken):
+                raise UserError(f"the network's answer to image {start + broken[0]} is NaN or infinite: its weights "
+                                "are damaged, or half precision overflowed")
         return np.concatenate(found) if found else np.zeros([0, len(self.classes)], np.float32)
 
     def predict(self, images: Union[Picture, Sequence[Picture]], topk: int = 5) -> list[list[dict[str, Any]]]:
         """An answer an image, best first: `[{"class": "cat", "id": 3, "probability": 0.98}, ...]`."""
+        topk = typed(topk, Count, "topk")
         return [self.task.answer(row, self.classes, topk) for row in self.probabilities(images)]
 
 
@@ -132,21 +157,29 @@ def load(path: Union[str, os.PathLike], network: nn.Layer, anatomy: Optional[Ana
 
 
 def pixels(image: Picture) -> np.ndarray:
-    """uint8 [H, W, 3] RGB. Raises UserError for what is no image."""
+    """uint8 [H, W, 3] RGB, as the data sets decode it. Raises UserError for what is no image."""
     if isinstance(image, Image.Image):
-        return np.array(image.convert("RGB"))
-    if not isinstance(image, np.ndarray):
+        try:
+            return picture_pixels(image, getattr(image, "filename", "") or "of Pillow's")
+        except OSError as error:  # it reads the file only now
+            raise BrokenImageError(f"Image {getattr(image, 'filename', '')} cannot be read ({error}).") from None
+    if isinstance(image, _NO_ARRAYS):
         return decode_image(image)
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.ndim == 3 and image.shape[2] != 3:
+    if not isinstance(image, np.ndarray):
+        raise ConfigError(f"an image is {brief(type(image).__name__)}: give {_GIVE}")
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.ndim == 3 and image.shape[2] != 3 or not image.size:
         raise ConfigError(f"an image is {image.dtype} {list(image.shape)}: give uint8 [H, W, 3] in RGB or [H, W] in "
                           "grey, as it was before any preprocessing")
     return np.repeat(image[..., None], 3, axis=-1) if image.ndim == 2 else image
 
 
 def _several(images: Union[Picture, Sequence[Picture]]) -> list[Picture]:
-    one = isinstance(images, (str, os.PathLike, bytes, Image.Image)) or isinstance(images, np.ndarray) and (
-        images.ndim == 2 or images.ndim == 3 and images.shape[2] == 3)
-    return [images] if one else list(images)  # type: ignore[arg-type]  # what `one` says
+    """Each image of what may be one. Of arrays only [N, H, W, 3] is several: [3, H, W] might be one, or three."""
+    if isinstance(images, np.ndarray) and images.ndim != 4 or isinstance(images, _NO_ARRAYS):
+        return [images]  # type: ignore[list-item]  # mypy does not follow the `or`
+    if not isinstance(images, (np.ndarray, list, tuple, Iterator)):
+        raise ConfigError(f"images are {brief(type(images).__name__)}: give {_GIVE}; or a list of them")
+    return list(images)
 
 
 def _head_of(network: nn.Layer, anatomy: Anatomy) -> tuple[str, int]:

@@ -42,7 +42,8 @@ def verify(tensors: Mapping[str, np.ndarray], recorded: str | None, path: str | 
 
 
 def check_finite(tensors: Mapping[str, np.ndarray], path: str | os.PathLike) -> None:
-    """Raises WeightsError naming the tensors that hold NaN or infinity, and variances that are negative."""
+    """Raises WeightsError naming the tensors that hold NaN, infinity or what is infinite in float32, in which networks
+    compute, and variances that are negative."""
     with np.errstate(over="ignore", invalid="ignore"):
         bad = [f"{name} ({_infinite(array)})" for name, array in tensors.items() if not _finite(array)]
     bad += [f"{name} (a negative variance)" for name, array in tensors.items()
@@ -71,10 +72,14 @@ def _finite(array: np.ndarray) -> bool:
         return True
     if array.dtype == np.float16:  # whose arithmetic is slow: an exponent of ones is NaN or infinity
         return not bool((np.bitwise_and(array.view(np.uint16), 0x7C00) == 0x7C00).any())
+    if array.dtype.itemsize > 4:
+        return not array.size or bool(np.abs(array).max() <= np.finfo(np.float32).max)  # not so for NaN
     # One pass: NaN and infinity always reach the sum; an overflow only asks for the second look.
     return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
 
 
 def _infinite(array: np.ndarray) -> str:
+    with np.errstate(over="ignore"):
+        array = np.asarray(array, np.complex64 if np.iscomplexobj(array) else np.float32)
     counts = {"NaN": int(np.isnan(array).sum()), "infinite": int(np.isinf(array).sum())}
     return ", ".join(f"{count:,} of {np.size(array):,} {what}" for what, count in counts.items() if count)

@@ -26,8 +26,9 @@ def save_tuned(path: str | os.PathLike, tensors: Mapping[str, np.ndarray],
     """Writes tensors and manifest (as JSON under the metadata key 'ppadapt') to `path`, whole or not at all.
 
     `format_version` and the tensors' `digest` are added to the manifest. Raises WeightsError when the manifest is
-    not JSON or not of the schema.
+    not JSON or not of the schema, and for values that `load_tuned` would refuse.
     """
+    check_weights(tensors, f"what was to be written to {os.fspath(path)}")
     full = {**manifest, "format_version": FORMAT_VERSION, "digest": digest(tensors)}
     check_schema(full, path)
     try:

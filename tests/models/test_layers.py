@@ -1,8 +1,9 @@
-"""Attention's two kernels compute the same."""
+"""Attention's two kernels compute the same; images of another form are named."""
 import numpy as np
 import paddle
 import pytest
 
+from ppadapt.errors import UserError
 from ppadapt.models import layers
 
 
@@ -25,3 +26,11 @@ def test_flash_attention_computes_what_plain_attention_does(monkeypatch, trainin
     monkeypatch.setattr(layers, "HALF", (paddle.float32,))
     np.testing.assert_allclose(layer(x).numpy(), expected, atol=1e-5)
     assert called == [{"dropout_p": 0.0}]
+
+
+@pytest.mark.parametrize("shape,says", [
+    ([3, 8, 8], r"takes images \[N, 3, 8, 8\] and got \[3, 8, 8\]"), ([2, 8, 8, 3], "channels first"),
+    ([2, 1, 8, 8], "3 channels and got 1"), ([2, 3, 8, 9], "8 x 8 images and got 8 x 9")])
+def test_images_of_another_form_are_named(shape, says):
+    with pytest.raises(UserError, match=says):
+        layers.PatchEmbed(8, 4, 3, 16)(paddle.zeros(shape))

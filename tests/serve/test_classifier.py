@@ -1,4 +1,6 @@
 """`ppadapt.save` and `ppadapt.load`: from one's own training loop to a tuned file and back to answers."""
+import io
+
 import numpy as np
 import paddle
 import pytest
@@ -71,6 +73,30 @@ def test_an_image_may_be_a_path_bytes_pillow_s_or_an_array(tmp_path, images):
     assert classifier.probabilities([]).shape == (0, 3)
 
 
+def encoded(picture, form, **options):
+    with io.BytesIO() as file:
+        picture.save(file, form, **options)
+        return file.getvalue()
+
+
+def test_pillow_s_image_is_answered_as_its_file(tmp_path, images):
+    """What was evaluated is the file: turned by its EXIF, 16 bits by their high byte."""
+    ppadapt.save(tmp_path / "a.safetensors", trained(ppadapt.AdaptFormer(bottleneck=4)), CLASSES, OPS)
+    classifier, turned = ppadapt.load(tmp_path / "a.safetensors", network()), Image.Exif()
+    turned[0x0112] = 6
+    deep = np.linspace(0, 65535, 40 * 50).astype(np.uint16).reshape(40, 50)
+    for file in (encoded(Image.fromarray(images[0]), "JPEG", exif=turned), encoded(Image.fromarray(deep), "PNG"),
+                 encoded(Image.fromarray(images[0]).convert("CMYK"), "JPEG"),
+                 encoded(Image.fromarray(images[0]).convert("P"), "PNG")):
+        np.testing.assert_array_equal(classifier.probabilities(Image.open(io.BytesIO(file))),
+                                      classifier.probabilities(file))
+    upright = Image.open(io.BytesIO(encoded(Image.fromarray(images[0]), "PNG")))
+    deep = Image.fromarray(deep)
+    np.testing.assert_array_equal(classifier.prepare([deep]),
+                                  classifier.prepare([(np.asarray(deep) >> 8).astype(np.uint8)]))
+    np.testing.assert_array_equal(classifier.prepare([upright]), classifier.prepare([images[0]]))
+
+
 def test_the_bank_takes_the_file(tmp_path, images):
     ppadapt.save(tmp_path / "a.safetensors", trained(ppadapt.AdaptFormer(bottleneck=4)), CLASSES, OPS)
     classifier = ppadapt.load(tmp_path / "a.safetensors", network())
@@ -96,21 +122,46 @@ def test_mistakes_of_saving_are_one_line(tmp_path):
         ppadapt.save(path, adaptation, CLASSES[:2], OPS)
     with pytest.raises(UserError, match="Did you mean 'ResizeImage'"):
         ppadapt.save(path, adaptation, CLASSES, [{"ResizeImag": {"size": 32}}])
+    for classes, message in ((["a", "b", "a"], "'a' stands for several"), (["a", "b", "\udc80"], "UTF-8"),
+                             ("abc", "give a list of names")):
+        with pytest.raises(UserError, match=message):
+            ppadapt.save(path, adaptation, classes, OPS)
+    with pytest.raises(UserError, match=r"at random \(RandFlipImage\)"):
+        ppadapt.save(path, adaptation, CLASSES, [{"RandFlipImage": None}, *OPS])
     odd = trained(ppadapt.AdaptFormer(bottleneck=4), head=lambda d, n: paddle.nn.Sequential(
         paddle.nn.Linear(d, n), paddle.nn.Linear(n, n)))
     with pytest.raises(UserError, match="none of ppadapt.heads"):
         ppadapt.save(path, odd, CLASSES, OPS)
+    bias = adaptation.trained_parameters()["head.1.bias"]
+    bias.set_value(paddle.full(bias.shape, float("nan")))
+    with pytest.raises(UserError, match=r"head.1.bias \(3 of 3 NaN\)"):
+        ppadapt.save(path, adaptation, CLASSES, OPS)
     assert not path.exists()
 
 
 def test_what_is_no_image_is_named(tmp_path, images):
     ppadapt.save(tmp_path / "a.safetensors", trained(ppadapt.AdaptFormer(bottleneck=4)), CLASSES, OPS[1:])
     classifier = ppadapt.load(tmp_path / "a.safetensors", network())
-    for image, message in ((images[0].astype("float32"), r"float32 \[40, 50, 3\]"), (tmp_path / "no.png", "no.png")):
-        with pytest.raises(UserError, match=message):
-            classifier.predict([image])
+    for image, message in ((images[0].astype("float32"), r"float32 \[40, 50, 3\]"), (tmp_path / "no.png", "no.png"),
+                           (images[0].transpose(2, 0, 1), r"uint8 \[3, 40, 50\]"),  # of three grey images, or of one?
+                           (images[0][..., :1], r"\[40, 50, 1\]"), (images[0][:0], r"\[0, 50, 3\]"),
+                           (Image.fromarray(images[0, :, :, 0].astype("float32")), "mode F"),
+                           (Image.fromarray(images[0, :, :, 0].astype("int32")), "mode I"),
+                           (paddle.to_tensor(images[0]), "Tensor"), (None, "NoneType"), (7, "int")):
+        for given in (image, [image]):
+            with pytest.raises(UserError, match=message):
+                classifier.predict(given)
+    for given in ({"topk": 0}, {"topk": -1}):
+        with pytest.raises(UserError, match="topk is"):
+            classifier.predict(images[0], **given)
+    with pytest.raises(UserError, match="batch_size is 0"):
+        classifier.probabilities(images[0], batch_size=0)
     with pytest.raises(UserError, match="several sizes"):
         classifier.predict([images[0], images[0][:20]])
+    bias = classifier.adaptation.trained_parameters()["head.1.bias"]
+    bias.set_value(paddle.full(bias.shape, float("nan")))
+    with pytest.raises(UserError, match="answer to image 0 is NaN"):
+        classifier.probabilities([*images[:, :32, :32]][:3], batch_size=2)
     tensors, manifest = weights.load_tuned(tmp_path / "a.safetensors")
     weights.save_tuned(tmp_path / "b.safetensors", tensors, {**manifest, "head": "Odd"})
     with pytest.raises(UserError, match="Odd"):

@@ -28,6 +28,7 @@ def plain(**more):
     ({"blocks.0.mlp.fc1.weight": np.ones((32, 16), "i1")}, r"fc1.weight \(int8\).*quantised"),
     ({"blocks.0.norm1.bias": np.full(16, np.nan, "f4")}, r"norm1.bias \(16 of 16 NaN\)"),
     ({"blocks.0.norm1.bias": np.full(16, np.inf, "f4")}, r"norm1.bias \(16 of 16 infinite\)"),
+    ({"blocks.0.norm1.bias": np.full(16, 1e39, "f8")}, r"norm1.bias \(16 of 16 infinite\)"),  # in float32
     ({"rope.periods": np.ones(4, "f4")}, "rotary position"),
     ({"blocks.0.attn.relative_position_bias_table": np.ones((9, 2), "f4")}, "biases of relative positions"),
     ({"a.stranger": np.ones(4, "f4")}, "1: a.stranger: our networks have nothing of such a name")])

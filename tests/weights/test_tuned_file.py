@@ -186,9 +186,14 @@ def test_the_tensors_of_another_tuned_file_are_found(tmp_path):
     ("head.1.weight", np.array([1, 2], "i4"), "no weights of float type: head.1.weight (int32)"),
 ])
 def test_values_that_no_network_computes_with_are_refused_by_name(tmp_path, name, value, said):
-    save_tuned(tmp_path / "a.safetensors", {name: value}, MANIFEST)
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(WeightsError, match=f"what was to be written to {path} holds") as error:
+        save_tuned(path, {name: value}, MANIFEST)
+    assert said in str(error.value) and not path.exists()
+    save_tuned(path, TENSORS, MANIFEST)
+    save_safetensors(path, {name: value}, {"ppadapt": json.dumps({**read_manifest(path), "digest": None})})
     with pytest.raises(WeightsError, match="holds (values that no network computes with|tensors that are)") as error:
-        load_tuned(tmp_path / "a.safetensors")
+        load_tuned(path)
     assert said in str(error.value)
 
 

@@ -224,7 +224,7 @@ class Bank:
         if "float" not in str(images.dtype):
             raise TuningError(f"images are {images.dtype}: they must be float32, made ready as the tuned files say "
                               "(bank.preprocess)")
-        images = images.astype("float32") if images.dtype == paddle.float64 else images
+        images = images.astype("float32")
         tasks = [tasks] * images.shape[0] if isinstance(tasks, str) else list(tasks)
         if len(tasks) != images.shape[0]:
             raise TuningError(f"there are {images.shape[0]} images (of shape {list(images.shape)}) and {len(tasks)} "
