@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import signal
 import threading
-import time
 from pathlib import Path
 from typing import Any, Callable, ContextManager, Mapping, Optional, Union
 
@@ -215,39 +213,16 @@ def give_signals_back() -> None:
         signal.signal(signal.SIGTERM, handler)
 
 
-def forget_shared_memory_of_the_dead(older_than: float = 600) -> int:
-    """Remove the batches in /dev/shm that processes of this user left there which are no more; returns how many.
-
-    Args:
-        older_than: seconds. Another container's processes, which may share /dev/shm, are not seen: theirs are younger.
-    """
-    gone = 0
-    for path in Path("/dev/shm").glob("paddle_*_*_*"):
-        pid = path.name.split("_")[1]
-        try:
-            found = path.stat()
-            if pid.isdecimal() and found.st_uid == os.getuid() and time.time() - found.st_mtime >= older_than \
-                    and not Path("/proc", pid).exists():
-                path.unlink()
-                gone += 1
-        except OSError:
-            continue  # another process was faster
-    return gone
-
-
-def forget_shared_memory(handed_over: bool = False) -> None:
-    """Remove the batches of this process that lie in /dev/shm.
-
-    Args:
-        handed_over: also those that the reading process was told of, which is then to remove them: it is gone.
-    """
-    core._cleanup_mmap_fds()
-    if handed_over:
-        for path in Path("/dev/shm").glob(f"paddle_{os.getpid()}_*"):
-            path.unlink(missing_ok=True)
-
-
 give_signals_back()
+
+
+def end_reading(batches: Any) -> None:
+    """End an iterator of a DataLoader before its last batch: else its thread and its workers stay with this process."""
+    if not batches._shutdown:
+        batches._exit_thread_expectedly()
+        if batches._thread is not None:
+            batches._thread.join(0.2)  # of Paddle's own wait a step is a second
+        batches._try_shutdown_all()
 
 
 # ---- random numbers ----------------------------------------------------------------------------------------------

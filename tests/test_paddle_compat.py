@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ import numpy as np
 import paddle
 import pytest
 from paddle import nn
-from paddle.base import core
 
 from ppadapt import paddle_compat
 
@@ -242,15 +240,3 @@ os.kill(os.getpid(), signal.SIGTERM)
 def test_a_programs_handler_of_sigterm_is_not_paddles():
     done = subprocess.run([sys.executable, "-c", HANDLER, str(ROOT)], capture_output=True, text=True)
     assert done.returncode == 3 and "Termination signal" not in done.stderr
-
-
-@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no shared memory")
-def test_batches_in_shared_memory_are_removed():
-    before = set(Path("/dev/shm").glob("paddle*"))
-    tensor = (getattr(core, "DenseTensor", None) or core.LoDTensor)()
-    tensor.set(np.ones(4096, "float32"), core.CPUPlace())
-    tensor._share_filename(*([] if paddle_compat.BEFORE_3 else [False]))
-    mine = [path for path in set(Path("/dev/shm").glob("paddle*")) - before if f"_{os.getpid()}_" in path.name]
-    assert len(mine) == 1
-    paddle_compat.forget_shared_memory()
-    assert not mine[0].exists()

@@ -172,7 +172,8 @@ class WorkerOptions:
 
     Attributes:
         num_workers: processes that read and transform images; 0: none but this one.
-        use_shared_memory: workers hand batches over in /dev/shm.
+        use_shared_memory: workers hand batches over in memory of theirs and this process's, which takes no room of
+            /dev/shm; False: through pipes, which is slower.
         transform_by: image: one by one; batch: whole batches on the device; auto: batches where data and operators
             allow.
     """

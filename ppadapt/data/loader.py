@@ -6,7 +6,6 @@ import functools
 import logging
 import multiprocessing
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -17,13 +16,13 @@ from .base import Dataset
 from .batch_transforms import build_batch_transforms
 from .batched import BatchedTransform
 from .errors import DataError, choose
+from .handover import AHEAD, Handover
 from .worker import begin
 
 if TYPE_CHECKING:
     import paddle
 
 log = logging.getLogger("ppadapt")
-SHM = "/dev/shm"
 TRANSFORM_BY = ("auto", "image", "batch")
 # Seconds after which Paddle's reading thread looks whether its epoch is over: by default 5, in which short epochs pile
 # up threads and pipes. A batch that takes longer is waited for all the same.
@@ -95,7 +94,11 @@ class _Sampler:
         return whole - 1 if whole and 0 < rest < self.least and not self.drop_last else None
 
 
-def _collate(items: list, targets: Callable = np.asarray) -> list[np.ndarray]:
+def _stack(images: list[np.ndarray]) -> np.ndarray:
+    return np.ascontiguousarray(np.stack(images))
+
+
+def _collate(items: list, targets: Callable = np.asarray, stack: Callable = _stack) -> list[np.ndarray]:
     """Items to [targets, images]. One uint8 array alone is a message: of an error, or empty for no image."""
     for item in items:
         if isinstance(item, DataError):
@@ -109,7 +112,7 @@ def _collate(items: list, targets: Callable = np.asarray) -> list[np.ndarray]:
         message = (f"A batch has images of several shapes ({', '.join(map(str, sorted(shapes)[:3]))}): "
                    "let transform_ops end in one size (ResizeImage with size, or CropImage).")
         return [np.frombuffer(message.encode(), np.uint8)]
-    return [targets(labels), np.ascontiguousarray(np.stack(images))]
+    return [targets(labels), stack(images)]
 
 
 class Loader:
@@ -139,7 +142,8 @@ class Loader:
             self.how += f"; the {num_workers} workers are not needed"
             num_workers = 0
         self.num_workers, self.use_shared_memory = num_workers, use_shared_memory
-        self._checked, self._least = False, 1
+        self._least = 1
+        self._image_bytes: int | None = None  # of a transformed image, where workers lay them into shared memory
         self.views: int | None = None
 
     def __len__(self) -> int:
@@ -186,36 +190,51 @@ class Loader:
     def __iter__(self) -> Iterator[tuple[paddle.Tensor, object]]:
         from paddle.io import DataLoader
 
-        if not self._checked:
-            self._check_shared_memory()
+        from .. import paddle_compat
+
+        if self.num_workers and not _can_start_workers():
+            log.warning("This system gives workers no locks (/dev/shm cannot be written): images are read by this "
+                        "process.")
+            self.num_workers = 0
+        handover = self._handover() if self.num_workers else None
         # Workers are forked here, so they see the epoch that was set.
         items, collate = (_Indices, self._plan) if self._batched else (
-            _Items, functools.partial(_collate, targets=self.collate))
-        batches = DataLoader(items(self.dataset), batch_sampler=self._sampler, collate_fn=collate,
-                             num_workers=self.num_workers, use_shared_memory=self.use_shared_memory,
-                             worker_init_fn=functools.partial(begin, os.getpid()), return_list=True,
-                             timeout=LOOKS_UP)
-        for n, (batch, indices) in enumerate(zip(batches, self._sampler), self._sampler.start):
-            if len(batch) == 1:
-                message = batch[0].numpy().tobytes().decode().strip("\0")
-                if message:
-                    raise DataError(message)
-                self._count_skipped(len(indices))
-                log.warning("Batch %d has no readable image and is left out.", n)
-                continue
-            labels, images, *plan = batch
-            self._count_skipped(len(indices) - len(labels))
-            if len(labels) < self._least:
-                log.warning("Batch %d has one readable image, which BatchNorm cannot train on, and is left out.", n)
-                continue
-            if self._batched:
-                images = self._batched(images, *plan)
-            if self.batch_transforms:
-                # From the indices: neither the worker nor the place of a batch changes what is mixed.
-                rng = np.random.default_rng((self.seed, self._sampler.epoch, _MIX_STREAM, *indices))
-                for mix in self.batch_transforms:
-                    images, labels = mix(images, labels, rng)
-            yield images, labels
+            _Items, functools.partial(_collate, targets=self.collate, stack=handover.stack if handover else _stack))
+        batches = iter(DataLoader(items(self.dataset), batch_sampler=self._sampler, collate_fn=collate,
+                                  num_workers=self.num_workers, use_shared_memory=False, prefetch_factor=AHEAD,
+                                  worker_init_fn=functools.partial(begin, os.getpid()), return_list=True,
+                                  timeout=LOOKS_UP))
+        try:
+            for n, (batch, indices) in enumerate(zip(batches, self._sampler), self._sampler.start):
+                finished = self._finished(n, batch, indices)
+                if finished is not None:
+                    yield finished
+        finally:
+            paddle_compat.end_reading(batches)
+
+    def _finished(self, n: int, batch: list[paddle.Tensor],
+                  indices: list[int]) -> tuple[paddle.Tensor, object] | None:
+        """What a loop is given of batch `n`; None where too few of its images could be read."""
+        if len(batch) == 1:
+            message = batch[0].numpy().tobytes().decode().strip("\0")
+            if message:
+                raise DataError(message)
+            self._count_skipped(len(indices))
+            log.warning("Batch %d has no readable image and is left out.", n)
+            return None
+        labels, images, *plan = batch
+        self._count_skipped(len(indices) - len(labels))
+        if len(labels) < self._least:
+            log.warning("Batch %d has one readable image, which BatchNorm cannot train on, and is left out.", n)
+            return None
+        if self._batched:
+            images = self._batched(images, *plan)
+        if self.batch_transforms:
+            # From the indices: neither the worker nor the place of a batch changes what is mixed.
+            rng = np.random.default_rng((self.seed, self._sampler.epoch, _MIX_STREAM, *indices))
+            for mix in self.batch_transforms:
+                images, labels = mix(images, labels, rng)
+        return images, labels
 
     def _count_skipped(self, count: int) -> None:
         if self.num_workers:  # which count in a copy of the data set, their own
@@ -233,28 +252,19 @@ class Loader:
                 continue  # reported when its batch is made
         return 0
 
-    def _check_shared_memory(self) -> None:
-        """Fall back to pipes where /dev/shm cannot hold what the workers put there (AI Studio: 64 MB)."""
-        self._checked = True
-        if self.num_workers:
-            from .. import paddle_compat
-
-            paddle_compat.forget_shared_memory_of_the_dead()
-        if self.num_workers and not _can_start_workers():
-            log.warning("This system gives workers no locks (%s cannot be written): images are read by this process.",
-                        SHM)
-            self.num_workers = 0
-        if not self.num_workers or not self.use_shared_memory:
-            return
-        size = self._bytes_per_image()
-        # Two batches in flight per worker (paddle's prefetch_factor) and one in use.
-        need = (2 * self.num_workers + 1) * self.batch_size * size
-        free = shutil.disk_usage(SHM).free if os.path.isdir(SHM) else 0
-        if free < need:
-            self.use_shared_memory = False
-            log.warning("%s has %.0f MB free and the %d workers need %.0f MB: they send batches without "
-                        "shared memory, which is slower. Fewer workers or a smaller batch would fit.",
-                        SHM, free / 1e6, self.num_workers, need / 1e6)
+    def _handover(self) -> Handover | None:
+        """Where the workers of one epoch lay batches; None where they send them through pipes."""
+        if self._image_bytes is None:  # the first epoch
+            self._image_bytes = self._bytes_per_image() if self.use_shared_memory else 0
+        size = (self.batch_size + self._sampler.least) * self._image_bytes
+        try:
+            return Handover(self.num_workers, size) if size else None
+        except (OSError, ValueError) as error:
+            self._image_bytes = 0
+            log.warning("There is no memory for the batches of %d workers, %.0f MB each (%s): they send them through "
+                        "pipes, which is slower. Fewer workers or a smaller batch would fit.", self.num_workers,
+                        size / 1e6, error)
+            return None
 
 
 def _can_start_workers() -> bool:

@@ -1,4 +1,4 @@
-"""A process that reads images for another one: it ends with that one, however it ends, and leaves nothing behind."""
+"""A process that reads images for another one: it ends with that one, however it ends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-from multiprocessing import util
 
 EVERY = 0.5  # seconds
 
@@ -21,28 +20,17 @@ def begin(parent: int, number: int) -> None:
     Args:
         parent: the number of the process that started it. number: which of its workers this is.
     """
-    from .. import paddle_compat  # here, where Paddle is imported anyway
 
     def end(*_: object) -> None:
-        paddle_compat.forget_shared_memory()  # batches that nobody has taken lie there
         os._exit(0)
-
-    def clear_up_for_the_parent() -> None:
-        if os.getppid() != parent:
-            paddle_compat.forget_shared_memory(handed_over=True)
 
     def end_with_the_parent() -> None:
         while os.getppid() == parent:
             time.sleep(EVERY)
-        try:
-            clear_up_for_the_parent()
-        finally:
-            os._exit(0)
+        end()
 
     if hasattr(os, "setsid"):
         os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, end)
     threading.Thread(target=end_with_the_parent, daemon=True).start()
-    # Paddle's own loop may notice it first, and then ends as processes of multiprocessing do.
-    util.Finalize(None, clear_up_for_the_parent, exitpriority=0)

@@ -1,14 +1,17 @@
 """Loaders: order, draws, workers, broken images, ranks, mixing."""
 
 import logging
-import shutil
-import types
+import multiprocessing
+import os
+import sys
+import threading
+import time
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ppadapt.data import DATASETS, DataError, build_loader
+from ppadapt.data import DATASETS, DataError, build_loader, handover
 from ppadapt.data import loader as loader_module
 from ppadapt.data.batch_transforms import CutmixOperator, MixupOperator, build_batch_transforms
 
@@ -159,16 +162,63 @@ def test_images_of_several_sizes_are_explained(broken_folder):
         arrays(build_loader(DATASETS["ImageFolder"]("train", root=broken_folder), 4))
 
 
-def test_small_shared_memory_is_said_once_and_avoided(monkeypatch, caplog):
-    monkeypatch.setattr(loader_module, "SHM", "/")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1000))
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /dev/shm")
+@pytest.mark.parametrize("shared", [True, False])
+def test_workers_batches_lie_in_no_file(shared):
+    """Not even while they are read: whoever is killed leaves nothing."""
+    before = set(os.listdir("/dev/shm"))
+    loader = build_loader(digits(), 16, num_workers=2, transform_by="image", use_shared_memory=shared)
+    batches = []
+    for images, labels in loader:
+        batches.append((images.numpy(), labels.numpy()))
+        assert not {name for name in set(os.listdir("/dev/shm")) - before if name.startswith("paddle")}
+    assert same(batches, arrays(build_loader(digits(), 16, transform_by="image")))
+
+
+def test_a_batch_stays_as_it_was_while_others_are_read():
+    """Each place for batches is used again."""
+    loader = build_loader(digits(), 2, num_workers=2, transform_by="image")
+    kept = list(loader)
+    assert same([(x.numpy(), y.numpy()) for x, y in kept], arrays(build_loader(digits(), 2, transform_by="image")))
+
+
+def test_batches_that_do_not_fit_go_through_pipes(monkeypatch):
+    monkeypatch.setattr(loader_module.Loader, "_bytes_per_image", lambda self: 8)
+    pages = handover.mmap.PAGESIZE
+    assert 200 * 3 * 8 * 8 * 4 > pages * 2
+    data = digits(limit=400)
+    assert same(arrays(build_loader(data, 200, num_workers=2, transform_by="image")),
+                arrays(build_loader(data, 200, transform_by="image")))
+
+
+def test_no_memory_for_batches_is_said_once(monkeypatch, caplog):
+    def refuse(*_):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(handover.mmap, "mmap", refuse)
     loader = build_loader(digits(), 16, num_workers=1, transform_by="image")
     with caplog.at_level(logging.WARNING, "ppadapt"):
         batches = arrays(loader)
         arrays(loader)
     assert same(batches, arrays(build_loader(digits(), 16, transform_by="image")))
-    assert caplog.text.count("without shared memory") == 1
-    assert loader.use_shared_memory is False
+    assert caplog.text.count("There is no memory for the batches of 1 workers") == 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loop_that_is_left_early_leaves_nothing(workers):
+    """Paddle's thread keeps its iterator, and so the workers, alive."""
+    before = set(multiprocessing.active_children()), set(threading.enumerate())
+    places = set(handover._OPEN)
+    loader = build_loader(digits(), 2, num_workers=workers, transform_by="image")
+    for _ in loader:
+        assert len(set(multiprocessing.active_children()) - before[0]) == workers
+        break
+    until = time.monotonic() + 3
+    while (left := (set(multiprocessing.active_children()) - before[0], set(threading.enumerate()) - before[1])) \
+            != (set(), set()) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert left == (set(), set()) and set(handover._OPEN) <= places
+    assert same(arrays(loader), arrays(build_loader(digits(), 2, transform_by="image")))
 
 
 def test_mixing_does_not_depend_on_workers():

@@ -11,7 +11,6 @@ import pytest
 import yaml
 from test_training import plan
 
-from ppadapt import paddle_compat
 from ppadapt.engine import checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,8 +114,6 @@ def test_workers_end_with_their_parent_and_leave_nothing(tmp_path, how):
         tool.process.send_signal(signal.SIGTERM)
     tool.process.wait(60)
     assert all_end(workers, 2), f"workers {alive(workers)} live on"
-    if how == "SIGKILL":  # the batch that it was just given may stay, until workers are started the next time
-        paddle_compat.forget_shared_memory_of_the_dead(older_than=0)
     ours = {name for name in shared_files() - before if not name.startswith("ppadapt-fuzz")}
     assert not {name for name in ours if any(str(pid) in name for pid in (tool.process.pid, *workers))}, ours
 
