@@ -71,8 +71,9 @@ def read_peft(path: Path, base: Converted) -> tuple[dict[str, np.ndarray], dict[
         raise WeightsError(f"{folder} has {CONFIG} and neither {' nor '.join(ADAPTER)}: get the folder again")
     names = {re.sub(f"^{_START}", "", name): array for name, array in any_file.read_file(file).tensors.items()}
     check_weights(names, file)
-    layout, prefix = _layout(names, file)
-    updates = _updates(names, config, layout, prefix, base, file)
+    pairs = _pairs(names, file)
+    layout, prefix = _layout(names, pairs, file)
+    updates = _updates(pairs, config, layout, prefix, base, file)
     if not updates:
         raise WeightsError(f"{file} holds no LoRA matrix of a vision transformer's Linear")
     tensors, options = _as_ours(updates)
@@ -114,9 +115,22 @@ def _config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _layout(names: Mapping[str, Any], file: Path) -> tuple[Layout, str]:
+def _pairs(names: Mapping[str, np.ndarray], file: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Module -> its lora_A and lora_B."""
+    parts: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in names.items():
+        if ".lora_" in name:
+            module, _, part = name.rpartition(".lora_")
+            parts.setdefault(module, {})[part] = array
+    for module, found in parts.items():
+        if set(found) != {"A.weight", "B.weight"}:
+            raise WeightsError(f"{file}: {module} has lora_{', lora_'.join(sorted(found))}; read are a lora_A.weight "
+                               "and a lora_B.weight of each module. Get the file again")
+    return {module: (found["A.weight"], found["B.weight"]) for module, found in parts.items()}
+
+
+def _layout(names: Mapping[str, Any], modules: Mapping[str, Any], file: Path) -> tuple[Layout, str]:
     """Whose names the modules have, and what stands before them."""
-    modules = {name.partition(".lora_")[0] for name in names if ".lora_" in name}
     for layout in (layout for layout in LAYOUTS if layout.plain):
         for prefix in dict.fromkeys(("", *(p for m in modules for p in _starts(m)))):
             if modules and all(m.startswith(prefix) and layout.rule_of(f"{m[len(prefix):]}.weight") for m in modules):
@@ -132,20 +146,15 @@ def _starts(module: str) -> list[str]:
     return [".".join(parts[:i]) + "." for i in range(1, min(4, len(parts)))]
 
 
-def _updates(names: Mapping[str, np.ndarray], config: Mapping[str, Any], layout: Layout, prefix: str, base: Converted,
-             file: Path) -> dict[tuple[int, str], _Update]:
+def _updates(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], config: Mapping[str, Any], layout: Layout, prefix: str,
+             base: Converted, file: Path) -> dict[tuple[int, str], _Update]:
     """(block, target of LoRA) -> update."""
     found: dict[tuple[int, str], _Update] = {}
     alphas = _alphas(config)
-    for name, a in names.items():
-        module, lora, _ = name.partition(".lora_A.weight")
-        if not lora:
-            continue
-        b = names.get(f"{module}.lora_B.weight")
+    for module, (a, b) in pairs.items():
         rule, target = layout.rule_of(f"{module[len(prefix):]}.weight")
         ours = re.fullmatch(r"blocks\.(\d+)\.(attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2)\.weight", target)
-        if ours is None or b is None or a.ndim != 2 or b.ndim != 2 or not (
-                0 < a.shape[0] == b.shape[1]):
+        if ours is None or a.ndim != 2 or b.ndim != 2 or not 0 < a.shape[0] == b.shape[1]:
             raise WeightsError(f"{file}: {module}: ppadapt.LoRA reaches the Linears of the blocks, with a lora_A "
                                "[rank, in] and a lora_B [out, rank]")
         block, layer = int(ours.group(1)), ours.group(2)

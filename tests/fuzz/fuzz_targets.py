@@ -5,6 +5,7 @@ No Paddle here: what reads files needs numpy and Pillow alone, so that a fuzzer 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import hashlib
 import importlib.util
 import io
@@ -17,7 +18,7 @@ import struct
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterator
 
 import numpy as np
 
@@ -40,10 +41,23 @@ from ppadapt.weights.settings import read_settings
 if importlib.util.find_spec("paddle") is None:  # which alone knows the optimizers' names
     config._complaints = lambda tree: []
 logging.getLogger("ppadapt").setLevel(logging.CRITICAL)
-FOLDER = Path(tempfile.mkdtemp(prefix="ppadapt-fuzz-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
+QUICK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # where files are made
+FOLDER = Path(tempfile.mkdtemp(prefix="ppadapt-fuzz-", dir=QUICK))
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 CORPUS = Path(__file__).with_name("corpus")
 PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@contextlib.contextmanager
+def a_folder() -> Iterator[None]:
+    """Another folder for what the targets write, which goes, however a process ends that was forked meanwhile."""
+    global FOLDER
+    before, FOLDER = FOLDER, Path(tempfile.mkdtemp(prefix="ppadapt-fuzz-", dir=QUICK))
+    try:
+        yield
+    finally:
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        FOLDER = before
 
 
 def _file(name: str, data: bytes) -> str:

@@ -28,11 +28,11 @@ def _beside(case, expect, name="config.json", text=None, **changed):
     return Row("settings", case, make, load_weights, expect)
 
 
-def _peft(case, expect, a=(2, 8), b=(24, 2), **changed):
+def _peft(case, expect, a=(2, 8), b=(24, 2), names=("A.weight", "B.weight"), **changed):
     def make(folder):
         (folder / "adapter_config.json").write_text(json.dumps({**LORA, **changed}), encoding="utf-8")
         save_safetensors(str(folder / "adapter_model.safetensors"), {
-            f"{_QKV}A.weight": np.ones(a, "f4"), f"{_QKV}B.weight": np.ones(b, "f4")}, {"format": "pt"})
+            _QKV + name: np.ones(shape, "f4") for name, shape in zip(names, (a, b))}, {"format": "pt"})
         return folder, load_weights(_network(folder.parent))
 
     def call(given):
@@ -63,5 +63,8 @@ ROWS = [
     _peft("a dropout in words", "lora_dropout 'x' is no rate", lora_dropout="x"),
     _peft("an alpha without end", "alpha inf", lora_alpha=float("inf")),
     _peft("rank 0", r"with a lora_A \[rank, in\]", (0, 8), (24, 0)),
+    _peft("a lora_B alone", "attn.qkv has lora_B.weight; read are a lora_A.weight and", names=("B.weight",)),
+    _peft("a name with more behind it", "attn.qkv has lora_A.weights, lora_B.weight", names=("A.weights", "B.weight")),
+    _peft("lora_ twice in a name", r"attn.qkv(.lora_x)? has lora_[AB].weight; read are", names=("x.lora_A.weight", "B.weight")),
     _peft("another network", "is for a matrix .16, 24.*the network has .8, 24.", (2, 16)),
 ]
