@@ -65,6 +65,7 @@ ROWS = [
     _peft("rank 0", r"with a lora_A \[rank, in\]", (0, 8), (24, 0)),
     _peft("a lora_B alone", "attn.qkv has lora_B.weight; read are a lora_A.weight and", names=("B.weight",)),
     _peft("a name with more behind it", "attn.qkv has lora_A.weights, lora_B.weight", names=("A.weights", "B.weight")),
-    _peft("lora_ twice in a name", r"attn.qkv(.lora_x)? has lora_[AB].weight; read are", names=("x.lora_A.weight", "B.weight")),
+    _peft("lora_ twice in a name", r"attn.qkv(.lora_x)? has lora_[AB].weight; read are",
+          names=("x.lora_A.weight", "B.weight")),
     _peft("another network", "is for a matrix .16, 24.*the network has .8, 24.", (2, 16)),
 ]
