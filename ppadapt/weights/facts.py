@@ -14,7 +14,7 @@ from .errors import WeightsError
 from .layouts import Layout
 from .layouts.clip import ACT
 from .layouts.rules import any_name
-from .pos_embed import RESIZES
+from .pos_embed import RESIZES, are_moco_v3s
 from .published import Published, published
 from .settings import Settings, three_numbers
 
@@ -22,6 +22,7 @@ SHAPES = "the shapes"
 # The head dimension of published ViTs is 64, but for these widths; of 1536 there are both. Small ones are anybody's.
 _HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16, 1536: None}
 _LEAST, _MOST = 192, 1664
+_MOCO_V3_SMALL = 384  # its width, at which all others have 6 heads
 # Our ViTs by (width, depth): name, then heads, patch and image of that name (models/vit.py; a test compares).
 NAMED = {(192, 6): ("vit_micro_patch4_32", 3, 4, 32), (192, 12): ("vit_tiny_patch16", 3, 16, 224),
          (384, 12): ("vit_small_patch16", 6, 16, 224), (768, 12): ("vit_base_patch16", 12, 16, 224),
@@ -181,7 +182,7 @@ def facts_of(tensors: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray]
     if layout.pool_by_norm and "norm.weight" in tensors:
         facts.tell("pool", "cls", SHAPES)
     _pool(facts, tensors, any_name(arrays, r".*(?:dist_token|distillation_token)"))
-    _heads(facts, layout)
+    _heads(facts, layout, tensors.get("pos_embed"))
     if not facts.values.get("class_token", True) and "act" in facts.assumed and "act" not in layout.told:
         if layout.name == "timm":  # networks without class token differ: SigLIP's have the tanh form
             facts.values.pop("act")
@@ -223,9 +224,12 @@ def usual_heads(dim: int) -> Optional[int]:
     return _HEADS.get(dim, dim // 64 if dim % 64 == 0 and _LEAST <= dim <= _MOST else None)
 
 
-def _heads(facts: Facts, layout: Layout) -> None:
+def _heads(facts: Facts, layout: Layout, pos_embed: Optional[np.ndarray]) -> None:
     dim = facts.values.get("embed_dim")
     if not dim or "num_heads" in facts.told:
+        return
+    if dim == _MOCO_V3_SMALL and pos_embed is not None and pos_embed.ndim == 3 and are_moco_v3s(pos_embed):
+        facts.tell("num_heads", 12, "its positions, which are MoCo v3's, whose ViT-S has 12")
         return
     if dim in layout.heads:
         facts.tell("num_heads", layout.heads[dim], f"every file of {layout.name} of this width")
@@ -233,7 +237,7 @@ def _heads(facts: Facts, layout: Layout) -> None:
     heads = usual_heads(dim)
     if heads and "pool" not in facts.asked:
         facts.assume("num_heads", heads, "as the published networks of this width (MoCo v3's ViT-S has 12)"
-                     if dim == 384 else "as the published networks of this width")
+                     if dim == _MOCO_V3_SMALL else "as the published networks of this width")
     else:
         facts.ask("num_heads", f"a divisor of {dim}; {dim // 64} gives the usual 64 channels a head" if dim >= 64 else
                   f"a divisor of {dim}")

@@ -23,6 +23,21 @@ def grid_of(tokens: int) -> tuple[int, int] | None:
     return None
 
 
+def are_moco_v3s(pos_embed: np.ndarray) -> bool:
+    """Whether positions [1, 1 + side*side, dim] are the fixed sine-cosines of MoCo v3 (`vits.py` of its code).
+
+    They differ from MAE's in what comes first: the row here, the column there.
+    """
+    side, prefix = grid_of(pos_embed.shape[1]) or (0, 0)
+    dim = pos_embed.shape[2]
+    if prefix != 1 or side < 2 or dim % 4:
+        return False
+    angles = np.arange(side)[:, None] / 10000.0 ** (np.arange(dim // 4) / (dim // 4))
+    waves = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+    made = np.concatenate([np.repeat(waves, side, axis=0), np.tile(waves, (side, 1))], axis=1)
+    return bool(np.allclose(pos_embed[0, 1:], made, atol=2e-3))  # files in half precision round
+
+
 def resize_pos_embed(pos_embed: np.ndarray, grid: tuple[int, int], prefix_tokens: int = 1,
                      resize: str = "plain") -> np.ndarray:
     """[1, prefix + side*side, dim] -> [1, prefix + grid[0]*grid[1], dim] in float32; the prefix is kept.

@@ -1,6 +1,7 @@
 """What a weight file does not show, or has beside what our networks compute, is never passed over."""
 import importlib
 import json
+import math
 import shutil
 
 import numpy as np
@@ -371,6 +372,25 @@ def test_moco_v3s_small_network_has_12_heads():
     del raw.tensors["head.0.weight"]
     found = to_ours(raw)
     assert found.layout == "timm" and "MoCo v3's ViT-S has 12" in found.facts.assumed["num_heads"]
+
+
+@pytest.mark.parametrize(("first", "dtype", "heads"), (("row", "f4", 12), ("row", "f2", 12), ("column", "f4", 6)))
+def test_moco_v3s_small_network_is_known_by_its_positions(first, dtype, heads):
+    """A lone encoder has timm's names. Its fixed sine-cosines begin with the row, MAE's with the column."""
+    pos = np.zeros((1, 197, 384))
+    for token in range(196):
+        place = divmod(token, 14) if first == "row" else divmod(token, 14)[::-1]
+        for axis, at in enumerate(place):
+            for i in range(96):
+                angle = at / 10000 ** (i / 96)
+                pos[0, 1 + token, 192 * axis + i] = math.sin(angle)
+                pos[0, 1 + token, 192 * axis + 96 + i] = math.cos(angle)
+    tensors = {"patch_embed.proj.weight": (384, 3, 16, 16), "patch_embed.proj.bias": (384,), "cls_token": (1, 1, 384),
+               "norm.weight": (384,), "norm.bias": (384,)}
+    raw = RawCheckpoint({**{n: np.zeros(s, dtype) for n, s in tensors.items()}, "pos_embed": pos.astype(dtype)},
+                        "torch-zip", "x.pth")
+    facts = to_ours(raw).facts
+    assert facts.values["num_heads"] == heads and ("num_heads" in facts.told) == (heads == 12)
 
 
 def test_a_block_of_number_a_billion_is_a_gap_and_not_a_billion_blocks():

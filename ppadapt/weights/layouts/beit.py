@@ -10,7 +10,7 @@ import re
 
 import numpy as np
 
-from .rules import HALF, Layout, Reasons, Rule, any_name, linear, same
+from .rules import HALF, Layout, Reasons, Rule, any_name, linear, linear_rules, same
 
 _LINEARS = r"attn\.proj|mlp\.fc1|mlp\.fc2"
 _SHARED = "rel_pos_bias.relative_position_bias_table"
@@ -57,8 +57,7 @@ _B = r"blocks.\1."
 
 
 def _linear(theirs: str, ours: str, part: int | None = None) -> tuple[Rule, ...]:
-    return (Rule(rf"{_BLOCK}{theirs}\.weight", f"{_B}{ours}.weight", linear, part),
-            Rule(rf"{_BLOCK}{theirs}\.bias", f"{_B}{ours}.bias", same, part))
+    return linear_rules(_BLOCK + theirs, _B + ours, part)
 
 
 TRANSFORMERS = Layout(

@@ -119,6 +119,12 @@ class Layout:
         return name
 
 
+def linear_rules(theirs: str, ours: str, part: Optional[int] = None) -> tuple[Rule, ...]:
+    """Weight and bias of a Linear in PyTorch's order; `part`: of several that become one."""
+    return (Rule(rf"{theirs}\.weight", f"{ours}.weight", linear, part),
+            Rule(rf"{theirs}\.bias", f"{ours}.bias", same, part))
+
+
 def reason_of(name: str, reasons: Reasons) -> Optional[str]:
     """Why, or None where no pattern is of this name."""
     return next((why for pattern, why in reasons if re.fullmatch(pattern, name)), None)

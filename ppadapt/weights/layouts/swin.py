@@ -5,7 +5,7 @@ They go into PaddleClas's networks; ours are plain ViTs.
 
 from __future__ import annotations
 
-from .rules import Layout, Reasons, Rule, any_name, linear, same
+from .rules import Layout, Reasons, Rule, any_name, linear, linear_rules
 
 _LINEARS = r"attn\.qkv|attn\.proj|mlp\.fc[12]|attn\.cpb_mlp\.[02]"
 _RULES = (
@@ -39,8 +39,7 @@ _B = r"layers.\1.blocks.\2."
 
 
 def _linear(theirs: str, ours: str, part: int | None = None) -> tuple[Rule, ...]:
-    return (Rule(rf"{_BLOCK}{theirs}\.weight", f"{_B}{ours}.weight", linear, part),
-            Rule(rf"{_BLOCK}{theirs}\.bias", f"{_B}{ours}.bias", same, part))
+    return linear_rules(_BLOCK + theirs, _B + ours, part)
 
 
 TRANSFORMERS = Layout(

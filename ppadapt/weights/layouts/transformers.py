@@ -6,16 +6,11 @@ transformers 5.
 
 from __future__ import annotations
 
-from .rules import Layout, Reasons, Rule, any_name, linear, same
+from .rules import Layout, Reasons, Rule, any_name, linear_rules
 
 _NETWORK = r"(?:\w+\.)?"  # vit., deit., dinov2. ... in a classifier; nothing in the network alone
 _BLOCK = _NETWORK + r"(?:encoder\.)?layers?\.(\d+)\."
 _B = r"blocks.\1."
-
-
-def _linear(theirs: str, ours: str, part: int | None = None) -> tuple[Rule, ...]:
-    return Rule(rf"{theirs}\.weight", f"{ours}.weight", linear, part), Rule(rf"{theirs}\.bias", f"{ours}.bias", same,
-                                                                           part)
 
 
 def _norm(theirs: str, ours: str) -> Rule:
@@ -29,18 +24,18 @@ RULES = (
     Rule(_NETWORK + r"embeddings\.distillation_token", "dist_token"),
     Rule(_NETWORK + r"embeddings\.register_tokens", "reg_token"),
     Rule(_NETWORK + r"embeddings\.patch_embeddings\.projection\.(weight|bias)", r"patch_embed.proj.\1"),
-    *(rule for i, name in enumerate(("query", "key", "value")) for rule in _linear(
+    *(rule for i, name in enumerate(("query", "key", "value")) for rule in linear_rules(
         rf"{_BLOCK}attention\.(?:attention\.{name}|{name[0]}_proj)", _B + "attn.qkv", i)),
-    *_linear(rf"{_BLOCK}attention\.(?:output\.dense|o_proj)", _B + "attn.proj"),
-    *_linear(rf"{_BLOCK}(?:intermediate\.dense|mlp\.fc1)", _B + "mlp.fc1"),
-    *_linear(rf"{_BLOCK}(?:output\.dense|mlp\.fc2)", _B + "mlp.fc2"),
+    *linear_rules(rf"{_BLOCK}attention\.(?:output\.dense|o_proj)", _B + "attn.proj"),
+    *linear_rules(rf"{_BLOCK}(?:intermediate\.dense|mlp\.fc1)", _B + "mlp.fc1"),
+    *linear_rules(rf"{_BLOCK}(?:output\.dense|mlp\.fc2)", _B + "mlp.fc2"),
     _norm(_BLOCK + r"(?:layernorm_before|norm1)", _B + "norm1"),
     _norm(_BLOCK + r"(?:layernorm_after|norm2)", _B + "norm2"),
     Rule(_BLOCK + r"(?:lambda_|layer_scale)([12])(?:\.lambda1)?", _B + r"ls\2.gamma"),
     _norm(_NETWORK + r"layernorm", "norm"),
     _norm(_NETWORK + r"pooler\.layernorm", "fc_norm"),
-    *_linear(r"(?:cls_)?classifier", "head"),
-    *_linear(r"distillation_classifier", "head_dist"),
+    *linear_rules(r"(?:cls_)?classifier", "head"),
+    *linear_rules(r"distillation_classifier", "head_dist"),
 )
 DROPPED: Reasons = (
     (_NETWORK + r"embeddings\.mask_token", "the token that stands for masked patches, used in pre-training only"),
