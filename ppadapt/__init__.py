@@ -10,10 +10,14 @@
     ppadapt.save("birds.safetensors", adaptation, classes, preprocess)
     ppadapt.load("birds.safetensors", network_of_the_same_weights).predict(["a.jpg"])
 """
+import warnings as _warnings
+
 from . import cpu
 from .version import __version__  # noqa: F401
 
 cpu.prepare()  # before Paddle is imported, by whatever below does it first
+# Paddle looks for ccache at every import, though only building extensions would need it.
+_warnings.filterwarnings("ignore", message="No ccache found")
 
 # Name -> where it is. The tuning methods beside them are those of `tuning.METHODS`.
 _PUBLIC = {

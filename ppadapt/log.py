@@ -1,12 +1,16 @@
-"""What the package says: log lines on the screen and in a file, and a bar."""
+"""What the package says: log lines on the screen and in a file, and a bar.
+
+tqdm is imported where something is shown: it takes longer than all the rest of `ppadapt train --help`.
+"""
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import logging
 import sys
+import warnings
 from pathlib import Path
-from typing import Optional, Sequence
-
-from tqdm.auto import tqdm
+from typing import Any, Iterable, Iterator, Optional, Sequence, TextIO
 
 from .errors import printable
 
@@ -24,15 +28,35 @@ class _Printable(logging.Formatter):
 BESIDE_BAR = {"beside_bar": True}
 
 
+_on_stderr = False
+
+
+@contextlib.contextmanager
+def beside_answers() -> Iterator[None]:
+    """For what prints answers of its own: the log goes to stderr meanwhile, so that stdout can be piped."""
+    global _on_stderr
+    before, _on_stderr = _on_stderr, True
+    try:
+        yield
+    finally:
+        _on_stderr = before
+
+
+def _screen() -> TextIO:
+    return sys.stderr if _on_stderr else sys.stdout
+
+
 class _ThroughBar(logging.StreamHandler):
     """Writes above a progress bar rather than into it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if getattr(record, "beside_bar", False) and wants_bar():
             return
+        from tqdm import tqdm
+
         try:
-            tqdm.write(printable_lines(self.format(record)), file=sys.stdout)
-            sys.stdout.flush()
+            tqdm.write(printable_lines(self.format(record)), file=_screen())
+            _screen().flush()
         except OSError as error:
             # A full disk, or a reader that went: no reason to lose a run, whose log goes into a file as well.
             LOGGER.removeHandler(self)
@@ -49,7 +73,7 @@ class _LogFile(logging.FileHandler):
 
 def printable_lines(text: str) -> str:
     """Several lines as they may reach a terminal: what steers one is escaped, and what its encoding cannot say."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    encoding = getattr(_screen(), "encoding", None) or "utf-8"
     lines = (printable(line, len(line)) for line in text.split("\n"))
     return "\n".join(lines).encode(encoding, "backslashreplace").decode(encoding)
 
@@ -114,6 +138,20 @@ def say(values: dict, notes: Optional[dict] = None) -> str:
                      for name, value in values.items() if name != "images")
 
 
-def progress(items, what: str):
+def bar(items: Optional[Iterable] = None, **options: Any) -> Any:
+    """tqdm's bar, of its options, where one is wanted: text on a terminal, in a notebook a widget.
+
+    A notebook without ipywidgets has text as well, in the stream of the log lines, so that each clears the other; that
+    tqdm asks for them to be installed is not passed on.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm
+    if "ipykernel" in sys.modules and importlib.util.find_spec("ipywidgets") is None:
+        options["file"] = sys.stdout
+    return tqdm(items, leave=False, disable=not wants_bar(), **options)
+
+
+def progress(items: Iterable, what: str) -> Iterable:
     """The items, with a bar on a terminal or in a notebook."""
-    return tqdm(items, desc=what, leave=False, disable=not wants_bar())
+    return bar(items, desc=what)

@@ -7,7 +7,7 @@ import pytest
 
 import ppadapt
 from ppadapt import build, config
-from ppadapt.weights import save_safetensors
+from ppadapt.weights import load_weights, save_safetensors
 
 CIFAR = {"mean": [0.5071, 0.4865, 0.4409], "std": [0.2673, 0.2564, 0.2762]}
 RIGHT = [{"ResizeImage": {"size": 32}}, {"NormalizeImage": {"scale": "1.0/255.0", **CIFAR, "order": ""}}, "ToCHWImage"]
@@ -43,6 +43,16 @@ def test_what_the_shipped_network_expects(said, ops, message):
     assert len(said) == bool(message)
     if message:
         assert re.search(message, said[0]), said[0]
+
+
+def test_the_shipped_file_tells_its_own_pixels(said):
+    """By its path alone, as for any file whose settings were beside it when it was converted."""
+    shipped = ppadapt.catalogue.NETWORKS["vit_micro_patch4_32"].shipped
+    facts = load_weights(shipped).facts
+    assert (facts.preprocess["mean"], facts.preprocess["std"]) == (CIFAR["mean"], CIFAR["std"])
+    assert set(facts.assumed) == {"pool"} and facts.told["num_heads"] == "config.json"
+    make([RIGHT[0], {"NormalizeImage": {"order": ""}}], str(shipped))
+    assert "NormalizeImage.mean is [0.485, 0.456, 0.406]" in said[0] and "mean: [0.5071, 0.4865, 0.4409]" in said[0]
 
 
 def test_what_a_file_does_not_tell_is_not_taken_for_sure(said, tmp_path):

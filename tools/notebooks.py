@@ -45,7 +45,7 @@ def run(name: str, small: bool, folder: Path):
         at = next(i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", ()))
         notebook.cells.insert(at + 1, nbformat.v4.new_code_cell(SMALL[name]))
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    NotebookClient(notebook, timeout=1200, kernel_name="python3",
+    NotebookClient(notebook, timeout=3600, kernel_name="python3",
                    resources={"metadata": {"path": str(folder)}}).execute()
     return notebook
 

@@ -1,15 +1,18 @@
 """The commands: `ppadapt train ...`, `python -m ppadapt train ...` and `python tools/train.py ...` are the same code.
 
 A command is the module of its name in this folder: its docstring is what it does, `main(arguments)` does it and may
-return an exit code, `SHARED` says that processes of paddle.distributed.launch share its work. Nothing of Paddle is
-imported before the arguments are read, so that `--help` is quick.
+return an exit code, `SHARED` says that processes of paddle.distributed.launch share its work, `LOG_ANSWERS` that its log
+is its answer. What the other commands answer is on stdout and their log on stderr. Nothing of Paddle is imported before
+the arguments are read, so that `--help` is quick.
 """
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from typing import Optional, Sequence
 
+from .. import log
 from ..errors import choose
 from ..version import __version__
 from .common import guarded
@@ -38,7 +41,8 @@ def run(command: str, arguments: Optional[Sequence[str]] = None) -> None:
     """
     module = importlib.import_module(f".{command}", __name__)
     arguments = sys.argv[1:] if arguments is None else arguments
-    guarded(lambda: module.main(list(arguments)), getattr(module, "SHARED", False))
+    with contextlib.nullcontext() if getattr(module, "LOG_ANSWERS", False) else log.beside_answers():
+        guarded(lambda: module.main(list(arguments)), getattr(module, "SHARED", False))
 
 
 def main() -> None:

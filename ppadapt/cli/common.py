@@ -7,12 +7,8 @@ import os
 import signal
 import sys
 import threading
-import warnings
 from pathlib import Path
 from typing import Any, Callable, Optional
-
-# Paddle looks for ccache at every import, though only building extensions would need it.
-warnings.filterwarnings("ignore", message="No ccache found")
 
 
 def parser(command: str, description: Optional[str], examples: str) -> argparse.ArgumentParser:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from .common import serving_options, serving_parser
 
-SHARED = True
+SHARED = LOG_ANSWERS = True
 EXAMPLES = """\
   ppadapt eval -c digits/vit_micro_adaptformer -o Global.pretrained_model=output/.../best_model.safetensors
   ppadapt eval --tuned output/.../best_model.safetensors      # does it give what stands in it?

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from .common import config_parser
 
-SHARED = True
+SHARED = LOG_ANSWERS = True
 EXAMPLES = """\
   ppadapt train -c digits/vit_micro_adaptformer
   ppadapt train -c digits/vit_micro_adaptformer -o Global.epochs=5 -o Tuning.bottleneck=16

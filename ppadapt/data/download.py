@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..files import locked
+from ..log import bar
 from .errors import DataError
 
 log = logging.getLogger("ppadapt")
@@ -31,8 +32,6 @@ def md5_of(path: Path) -> str:
 
 def _fetch(url: str, part: Path, timeout: float) -> None:
     """Append what is missing of ``url`` to ``part``; from the start where the server cannot resume."""
-    from tqdm import tqdm
-
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"User-Agent": "ppadapt"})
     if have:
@@ -48,11 +47,11 @@ def _fetch(url: str, part: Path, timeout: float) -> None:
             have = 0
         length = response.headers.get("Content-Length")
         total = have + int(length) if length else None
-        with open(part, "ab" if have else "wb") as file, tqdm(
-                total=total, initial=have, unit="B", unit_scale=True, desc=part.stem) as bar:
+        with open(part, "ab" if have else "wb") as file, bar(
+                total=total, initial=have, unit="B", unit_scale=True, desc=part.stem) as shown:
             while chunk := response.read(_CHUNK):
                 file.write(chunk)
-                bar.update(len(chunk))
+                shown.update(len(chunk))
     size = part.stat().st_size
     if total is not None and size < total:
         raise ConnectionError(f"the connection ended after {size} of {total} bytes")

@@ -6,9 +6,7 @@ import math
 import time
 from typing import Callable, Optional
 
-from tqdm.auto import tqdm
-
-from ..log import BESIDE_BAR, LOGGER, say, wants_bar
+from ..log import BESIDE_BAR, LOGGER, bar, say
 
 
 class Pace:
@@ -42,8 +40,7 @@ class EpochLog:
         self.schedule_name, self.processes, self.pace = schedule_name, processes, pace or Pace()
         self.reader = self.busy = 0.0
         self.images = self.done = 0
-        self.bar = tqdm(total=batches, initial=first, desc=f"epoch {epoch}/{epochs}", unit="batch", leave=False,
-                        disable=not wants_bar())
+        self.bar = bar(total=batches, initial=first, desc=f"epoch {epoch}/{epochs}", unit="batch")
         self.last = time.perf_counter()
 
     def read(self) -> None:
@@ -69,7 +66,8 @@ class EpochLog:
         left. The bar beside which it would stand on a screen says the same at once.
         """
         left = self.time_left()
-        self.bar.set_postfix_str(f"{say(values)}, whole run: {left}", refresh=False)
+        few = ", ".join(f"{name} {value:.3g}" for name, value in list(values.items())[:2])  # a widget is narrow
+        self.bar.set_postfix_str(f"{few}, the run: {left}", refresh=False)
         if self.pace.due():
             LOGGER.info("[Train][Epoch %d/%d][Iter: %d/%d]lr(%s): %.8f, %s, batch_cost: %.5fs, reader_cost: %.5fs, "
                         "ips: %.1f samples/s, eta: %s", self.epoch, self.epochs, i, self.batches, self.schedule_name,

@@ -161,7 +161,7 @@ class Comparison:
         plan, identity = run.plan, self.identity(run.plan)
         done, task = self.record.find(identity), build.task_of(plan)
         log.LOGGER.info("run %d of %d: %s, %s%s", self.count, self.total, run.row.label, run.what,
-                        "" if done is None else f": done before, {task.headline[task.main]} {done[task.main]}")
+                        "" if done is None else f": done before, {task.headline[task.main]} {done[task.main]:.2f}")
         if done is None:
             done = self.train(run, identity)
             self._took.setdefault(run.row.label, []).append(done["seconds"])

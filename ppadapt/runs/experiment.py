@@ -32,7 +32,8 @@ from ..weights import digest
 from . import pictures
 from .alone import say_whether_reproduced
 
-MOST_CLASSES = 100  # of which a table is still read
+MOST_CLASSES = 20  # that are read in a table; of more the weakest are listed
+WEAKEST = 10
 _NOT_WRITTEN = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EACCES,
                 errno.EPERM, errno.EIO, errno.ESTALE)
 
@@ -243,12 +244,17 @@ def table(rows: list[dict], task: Task) -> str:
 
 
 def per_class(details: dict) -> str:
-    """What an evaluation found of each class, as a Markdown table; "" where it tells of none, or of very many."""
+    """What an evaluation found of each class, of many the weakest, as a Markdown table; "" where it tells of none."""
     rows = details.get("per_class", ())
-    if not 0 < len(rows) <= MOST_CLASSES:
+    if not rows:
         return ""
-    return markdown(list(rows[0]), [[_number(value) if isinstance(value, float) or value is None else value
-                                     for value in row.values()] for row in rows])
+    head, title = list(rows[0]), ""
+    if len(rows) > MOST_CLASSES:
+        title = f"the {WEAKEST} of {len(rows)} classes with the lowest {head[-1]}:\n"
+        told = [row for row in rows if row[head[-1]] is not None]
+        rows = sorted(told, key=lambda row: row[head[-1]])[:WEAKEST]
+    return title + markdown(head, [[_number(value) if isinstance(value, float) or value is None else value
+                                    for value in row.values()] for row in rows])
 
 
 def markdown(head: Sequence[Any], cells: Sequence[Sequence[Any]]) -> str:

@@ -88,7 +88,7 @@ class Converted:
     def notes(self) -> list[str]:
         """What was found, folded and assumed, a line each."""
         facts = self.facts
-        rows = [f"{self.layout}, under {self.prefix!r}" if self.prefix else self.layout, *self.folds]
+        rows = [f"layout: {self.layout}" + (f", under {self.prefix!r}" if self.prefix else ""), *self.folds]
         rows += [f"assumed: {option} {facts.values[option]}, {why}" for option, why in facts.assumed.items()]
         if facts.preprocess.get("mean"):
             rows.append(f"pixels ({facts.preprocess_from}): {facts.normalize_line()}")

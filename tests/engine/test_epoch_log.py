@@ -1,5 +1,8 @@
 """What a run says while it goes on: how often, where, and how long it will take."""
+import importlib.util
 import logging
+import sys
+import types
 from collections import Counter
 from datetime import timedelta
 
@@ -59,6 +62,18 @@ def test_beside_a_bar_the_screen_has_no_lines_that_say_the_same(tmp_path, monkey
     shown = capsys.readouterr().out
     assert [text in shown for text in ("a line False", "a line True", "another True")] == [True, False, True]
     assert all(text in (tmp_path / "train.log").read_text() for text in ("a line False", "a line True"))
+
+
+def test_a_notebook_without_ipywidgets_has_a_bar_of_text_beside_its_log_lines(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    shown = EpochLog(epoch=1, epochs=2, batches=10, every=1, schedule_name="Cosine")
+    shown.step(8)
+    shown.line(0, 0.1, {"loss": 1.23456, "top1": 50.0, "top5": 90.0, "images": 8})
+    shown.bar.refresh()
+    out, err = capsys.readouterr()
+    assert "epoch 1/2" in out and "1/10" in out and "loss 1.23, top1 50, the run: 0:00:0" in out and err == ""
+    shown.close()
 
 
 def test_a_comparison_says_how_long_its_runs_will_take(caplog):

@@ -1,6 +1,7 @@
 """Comparisons of a small network on the digits: rows, resuming, choices on held-out data, sharing, pictures."""
 import copy
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -38,12 +39,14 @@ def runs(folder):
     return json.loads((folder / "runs.json").read_text(encoding="utf-8"))
 
 
-def test_a_row_per_method_and_swept_value_and_what_is_done_is_not_done_again(small, tmp_path):
+def test_a_row_per_method_and_swept_value_and_what_is_done_is_not_done_again(small, tmp_path, capsys):
     arguments = dict(config=small, methods=["linear", "adaptformer"], seeds=[0, 1], folder=tmp_path / "out")
     rows = compare.compare(**arguments)
     assert [row["method"] for row in rows] == ["linear", "adaptformer"] and len(runs(tmp_path / "out")) == 4
     before = sorted(p.as_posix() for p in (tmp_path / "out").glob("*/*"))
+    capsys.readouterr()
     assert compare.compare(**arguments) == rows
+    assert len(re.findall(r"done before, top-1 \d+\.\d\d\n", capsys.readouterr().out)) == 4
     (tmp_path / "docs").mkdir()
     shutil.copy(tmp_path / "out" / "runs.json", tmp_path / "docs")
     assert compare.compare(**arguments, results=tmp_path / "docs") == rows

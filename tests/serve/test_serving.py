@@ -109,9 +109,9 @@ def test_infer_from_a_folder_alone(monkeypatch, exported, photos, plan, tmp_path
     capsys.readouterr()
     assert tool(monkeypatch, "infer.py", "--exported", exported, "-o", f"Infer.infer_imgs={photos}", "-o",
                 "Infer.topk=2", "-o", "Infer.batch_size=2", "-o", f"Infer.save_path={tmp_path / 'answers.csv'}") is None
-    said = capsys.readouterr().out
-    assert re.search(r"3 images in [\d.]+ s, decoding included: [\d.]+ images/s", said)
-    assert "left out: Image" in said and "broken.png" in said
+    said, logged = capsys.readouterr()
+    assert re.search(r"3 images in [\d.]+ s, decoding included: [\d.]+ images/s", logged)
+    assert "left out: Image" in logged and "broken.png" in logged
     with open(tmp_path / "answers.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [Path(row["file"]).name for row in rows[::2]] == ["a.png", "b.png", "c.png"]

@@ -258,3 +258,12 @@ def test_arrays_are_compared_by_content(tmp_path, caplog):
     plan.DataLoader.Eval.dataset["split"] = "train"
     build.check(plan)
     assert "40 of 40 test images are training images too (Digits train image 0 is Digits train image 0)" in caplog.text
+
+
+def test_of_many_classes_the_weakest_are_listed():
+    rows = [{"class": f"c{i}", "images": 5, "f1": None if i == 7 else 90.0 - i} for i in range(25)]
+    said = experiment.per_class({"per_class": rows}).splitlines()
+    assert said[0] == "the 10 of 25 classes with the lowest f1:" and len(said) == 3 + 10
+    assert said[3].startswith("| c24 ") and said[-1].startswith("| c15 ") and "66.00" in said[3]
+    few = experiment.per_class({"per_class": rows[:20]}).splitlines()
+    assert len(few) == 2 + 20 and few[0].startswith("| class") and experiment.per_class({}) == ""
