@@ -63,13 +63,14 @@ def tidy(notebook, places: dict[str, str]) -> None:
                 continue
             if "execution_count" in output:
                 output.execution_count = number
+            if output.output_type == "stream" and kept and kept[-1].output_type == "stream":
+                kept[-1].text += output.text  # a bar's next state begins with what takes its last one away
+            else:
+                kept.append(output)
+        for output in kept:
             if output.output_type == "stream":
                 output.text = _shown(output.text, places)
-                if kept and kept[-1].output_type == "stream":
-                    kept[-1].text += output.text
-                    continue
-            kept.append(output)
-        cell.outputs = kept
+        cell.outputs = [output for output in kept if output.get("text") != ""]
     notebook.metadata.pop("widgets", None)
 
 

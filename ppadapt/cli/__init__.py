@@ -1,9 +1,9 @@
 """The commands: `ppadapt train ...`, `python -m ppadapt train ...` and `python tools/train.py ...` are the same code.
 
 A command is the module of its name in this folder: its docstring is what it does, `main(arguments)` does it and may
-return an exit code, `SHARED` says that processes of paddle.distributed.launch share its work, `LOG_ANSWERS` that its log
-is its answer. What the other commands answer is on stdout and their log on stderr. Nothing of Paddle is imported before
-the arguments are read, so that `--help` is quick.
+return an exit code, `SHARED` says that processes of paddle.distributed.launch share its work, `LOG_ANSWERS` that its
+log is its answer. What the other commands answer is on stdout and their log on stderr. Nothing of Paddle is imported
+before the arguments are read, so that `--help` is quick.
 """
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from .paddleclas import translate
 from .places import forget_places
 from .reading import plain, read
 from .sections import AMP, EMA, Arch, Config, DataLoader, Global, Infer, Loss, Metric, Sampler, Side, WorkerOptions
-from .shipped import find, is_shipped
+from .shipped import find, is_shipped, name_of
 
 __all__ = ["AMP", "EMA", "Arch", "Config", "DataLoader", "Global", "Infer", "Loss", "Metric", "Sampler", "Side",
            "WorkerOptions", "check_options", "construct", "find", "load", "parse", "values"]
@@ -44,7 +44,7 @@ def load(path: Union[str, Path], overrides: Sequence[str] = ()) -> Config:
         ConfigError: in one line, for a missing file or bad YAML; naming all unknown keys and names, and all values that
             are not allowed, where there is a key or a value of that kind.
     """
-    given, path = path, find(path)
+    path = find(path)
     tree, files = read(path)
     forgotten = forget_places(tree, path, overrides)
     for override in overrides:
@@ -59,14 +59,14 @@ def load(path: Union[str, Path], overrides: Sequence[str] = ()) -> Config:
     if refused:
         raise ConfigError(together([f"{path}: {refused[0]}", *refused[1:], *_complaints(tree)]))
     # Of this one object, and no sections: `to_dict` and comparisons know nothing of them.
-    vars(config).update(source=path, notes=(*forgotten, *notes, *more), facts=(_told(given, path, files),))
+    vars(config).update(source=path, notes=(*forgotten, *notes, *more), facts=(_told(path, files),))
     return config
 
 
-def _told(given: Union[str, Path], path: Path, files: Sequence[Path]) -> str:
+def _told(path: Path, files: Sequence[Path]) -> str:
     """What a config was read from, and what of it comes with the package."""
     if is_shipped(path):
-        return f"config {given}: {path}, which ships with ppadapt {__version__}"
+        return f"config {name_of(path)}: {path}, which ships with ppadapt {__version__}"
     based = [file.name for file in files if is_shipped(file)]
     return f"config: {path}" + f", based on {', '.join(based)}, which ship with ppadapt {__version__}" * bool(based)
 

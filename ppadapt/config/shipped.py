@@ -19,8 +19,13 @@ def folder() -> Path:
 
 def names() -> list[str]:
     """All that can be run, in order: those of a folder or file whose name begins with _ are parts of others."""
-    found = (path.relative_to(folder()).with_suffix("") for path in folder().rglob(f"*{_SUFFIX}"))
-    return sorted(name.as_posix() for name in found if not any(part.startswith("_") for part in name.parts))
+    found = map(name_of, folder().rglob(f"*{_SUFFIX}"))
+    return sorted(name for name in found if not any(part.startswith("_") for part in name.split("/")))
+
+
+def name_of(path: Path) -> str:
+    """The name under which a config that ships is found: of configs/digits/a.yaml digits/a."""
+    return path.resolve().relative_to(folder()).with_suffix("").as_posix()
 
 
 def headline(name: str) -> str:

@@ -81,7 +81,7 @@ def test_a_config_that_ships_is_found_from_any_folder_and_said(name, tmp_path, m
     assert found == config.load(ROOT / f"configs/{NAME}.yaml") and found.source == ROOT / f"configs/{NAME}.yaml"
     log.setup(facts=found.facts)
     log.setup(tmp_path / "train.log")  # a run's folder comes later than its config
-    assert f"config {name}: {found.source}, which ships with ppadapt {__version__}" in \
+    assert f"config {NAME}: {found.source}, which ships with ppadapt {__version__}" in \
         (tmp_path / "train.log").read_text(encoding="utf-8")
 
 
