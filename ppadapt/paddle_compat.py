@@ -246,6 +246,11 @@ def set_random_state(state: list) -> None:
 
 # ---- training -----------------------------------------------------------------------------------------------------
 
+def overflowed(scaler: paddle.amp.GradScaler) -> bool:
+    """Whether the last step was left out, for its scaled gradients were not finite."""
+    return bool(scaler._cache_found_inf)
+
+
 def recompute(function: Callable, *inputs: Any, **named: Any) -> Any:
     """`function(*inputs, **named)`, whose inner tensors are made again in the backward pass, dropout included.
 

@@ -6,11 +6,15 @@ from typing import Callable
 
 import paddle
 
-from .. import half
+from .. import half, paddle_compat
 from ..errors import ConfigError, choose
 from ..log import LOGGER
 
 LEVELS, DTYPES = ("O0", "O1", "O2"), ("float16", "bfloat16")
+# Steps left out in a row after which that is no search for a scale any more: from 65536 it is down to 2**-4 by then.
+MANY = 20
+_REMEDY = ("Use AMP.dtype=bfloat16 or AMP.level=O0, or lower AMP.scale_loss; where float32 diverges too, "
+           "lower Optimizer.lr.learning_rate")
 
 
 class Precision:
@@ -44,6 +48,8 @@ class Precision:
             self.obstacle = cpu_obstacle() if dtype == "bfloat16" else "a CPU computes in bfloat16 or float32"
             self.level = "O0" if self.obstacle else "O1"
         self.scaler = None
+        self.steps = self.left_out = 0  # of this epoch
+        self.left_out_in_a_row = 0
         if self.level != "O0" and dtype == "float16":
             self.scaler = paddle.amp.GradScaler(init_loss_scaling=scale_loss,
                                                 use_dynamic_loss_scaling=use_dynamic_loss_scaling)
@@ -71,14 +77,38 @@ class Precision:
         """Gradients of a scalar loss, added to those there are."""
         (self.scaler.scale(loss) if self.scaler else loss).backward()
 
+    def begin_epoch(self) -> None:
+        """What is counted of an epoch begins."""
+        self.steps = self.left_out = 0
+
     def step(self, optimizer: paddle.optimizer.Optimizer) -> None:
-        """One optimizer step; gradients are cleared. float16 skips a step whose gradients overflowed."""
+        """One optimizer step; gradients are cleared. float16 leaves out a step whose gradients overflowed."""
         if self.scaler:
             self.scaler.step(optimizer)
+            self._count(paddle_compat.overflowed(self.scaler))
             self.scaler.update()
         else:
             optimizer.step()
         optimizer.clear_grad()
+
+    def _count(self, overflowed: bool) -> None:
+        self.steps += 1
+        self.left_out += overflowed
+        self.left_out_in_a_row = self.left_out_in_a_row + 1 if overflowed else 0
+        if self.left_out_in_a_row == MANY:
+            LOGGER.warning("the last %d steps were left out, for their gradients overflowed float16: nothing is "
+                           "learnt. %s", MANY, _REMEDY)
+
+    def hopeless(self) -> str:
+        """In words, where an epoch has taught nothing and the next would not either; "" otherwise.
+
+        A few short epochs may pass until a scale is found that fits.
+        """
+        if not self.steps or self.left_out < self.steps or (
+                self.left_out_in_a_row < MANY and self.scaler.is_use_dynamic_loss_scaling()):
+            return ""
+        return (f"none of its {self.steps} steps was taken, for the gradients of each overflowed float16: nothing was "
+                f"learnt. {_REMEDY}")
 
     def state_dict(self) -> dict:
         return self.scaler.state_dict() if self.scaler else {}

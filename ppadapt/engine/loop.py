@@ -211,6 +211,7 @@ def _train_epoch(job: Job, now: Progress, saver: Saver, stopping: Stopping) -> d
         for metric in job.train_metrics:
             metric.reset()
     job.adaptation.train()
+    job.precision.begin_epoch()
     job.train_loader.set_epoch(epoch, now.batch)
     unchecked: list = []
     group = _Group(job, batches - now.batch, stopping, saver)
@@ -252,6 +253,7 @@ def _train_epoch(job: Job, now: Progress, saver: Saver, stopping: Stopping) -> d
     now.step += group.finish()
     now.batch = batches
     _check_finite(unchecked, epoch)
+    _check_steps(job, now)
     processes.combine(now.total, job.train_metrics)
     if processes.count > 1:  # running statistics, where each process has its own
         trained = set(job.adaptation.trained)
@@ -329,6 +331,16 @@ def _check_finite(losses: list, epoch: int) -> None:
         if not math.isfinite(float(loss)):
             raise TrainingError(f"the loss is {float(loss)} at epoch {epoch}, step {i}, learning rate {lr:.3g}: "
                                 "lower Optimizer.lr.learning_rate, or clip with Optimizer.clip_norm=1.0")
+
+
+def _check_steps(job: Job, now: Progress) -> None:
+    """Steps that were left out are said; an epoch without one that was not ends training."""
+    precision = job.precision
+    if precision.hopeless():
+        raise TrainingError(f"{_place(now)} {precision.hopeless()}")
+    if precision.left_out:
+        LOGGER.info("of epoch %d %d of %d steps were left out, for their gradients overflowed float16", now.epoch,
+                    precision.left_out, precision.steps)
 
 
 def _check_trained(job: Job, now: Progress) -> None:

@@ -9,8 +9,8 @@ import yaml
 from paddle import nn
 
 from ppadapt import build, config, paddle_compat, weights
+from ppadapt.engine import checkpoint, memory
 from ppadapt.engine import loop as train_module
-from ppadapt.engine import memory
 from ppadapt.engine.amp import Precision
 from ppadapt.engine.loop import TrainingError
 from ppadapt.engine.progress import Progress, Saver
@@ -105,6 +105,62 @@ def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path):
     diverging.DataLoader.Train.sampler.batch_size = 8
     with pytest.raises(TrainingError, match=r"at epoch 1, step \d+, learning rate 1e\+03: lower"):
         experiment.train(diverging)
+
+
+class Overflowing:
+    """A loss scaler on a device with float16; the gradients of the first `steps` overflow."""
+
+    def __init__(self, steps, dynamic=True):
+        self.steps, self.dynamic, self._cache_found_inf = steps, dynamic, None
+
+    def scale(self, loss):
+        return loss
+
+    def step(self, optimizer):
+        self._cache_found_inf = self.steps > 0
+        self.steps -= 1
+        if not self._cache_found_inf:
+            optimizer.step()
+
+    def update(self):
+        pass
+
+    def is_use_dynamic_loss_scaling(self):
+        return self.dynamic
+
+    def state_dict(self):
+        return {}
+
+
+def overflowing(tmp_path, scaler, epochs):
+    """A run of 12 steps an epoch."""
+    made = plan(tmp_path, Global__epochs=epochs)
+    made.DataLoader.Train.sampler.batch_size = 4
+    job, _ = build.job(made)
+    job.precision.scaler = scaler
+    return job
+
+
+def logged(job):
+    return (job.folder / "train.log").read_text(encoding="utf-8")
+
+
+def test_float16_whose_every_step_overflows_stops_and_keeps_what_was_learnt(tmp_path):
+    job = overflowing(tmp_path, Overflowing(1000), 4)
+    with pytest.raises(TrainingError, match=r"in epoch 2, .*none of its 12 steps was taken, .* overflowed float16: "
+                                            r"nothing was learnt. Use AMP.dtype=bfloat16"):
+        experiment.run_training(job)
+    assert logged(job).count("the last 20 steps were left out") == 1
+    assert checkpoint.is_whole(job.folder / "ckpt" / "step-000012")
+    with pytest.raises(TrainingError, match="in epoch 1, .*none of its 12 steps"):  # a scale that stays will not fit
+        experiment.run_training(overflowing(tmp_path / "fixed", Overflowing(12, dynamic=False), 2))
+
+
+def test_float16_that_finds_its_scale_goes_on_and_says_what_was_left_out(tmp_path):
+    job = overflowing(tmp_path, Overflowing(13), 2)
+    assert len(experiment.run_training(job)["history"]) == 2 and "nothing is learnt" not in logged(job)
+    assert "of epoch 1 12 of 12 steps were left out" in logged(job)
+    assert "of epoch 2 1 of 12 steps were left out" in logged(job)
 
 
 def test_memory_that_paddle_cannot_count_is_not_said(monkeypatch):

@@ -127,4 +127,5 @@ def test_a_step_whose_scaled_gradients_overflow_is_left_out():
         precision.step(optimizer)
         moved.append(any((p.numpy() != before[n]).any() for n, p in adaptation.trained_parameters().items()))
     assert not moved[0] and moved[-1]
+    assert precision.steps == 60 and precision.left_out == moved.count(False)
     assert all(np.isfinite(p.numpy()).all() for p in adaptation.trained_parameters().values())
