@@ -81,6 +81,10 @@ class PatchEmbed(nn.Layer):
         if x.shape[2] != self.img_size or x.shape[3] != self.img_size:
             raise UserError(f"this network takes {self.img_size} x {self.img_size} images and got "
                             f"{x.shape[2]} x {x.shape[3]}: resize the images, or set Arch.img_size")
+        return self.embed(x)
+
+    def embed(self, x):
+        """Tokens of images that fit."""
         return self.proj(x).flatten(2).transpose([0, 2, 1])
 
 

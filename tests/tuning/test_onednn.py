@@ -11,7 +11,7 @@ from test_contract_methods import CASES, methods_of, network_of
 import ppadapt
 from ppadapt import half, paddle_compat
 from ppadapt.models.heads import batchnorm_linear
-from ppadapt.models.layers import Attention, Mlp
+from ppadapt.models.layers import Attention, Mlp, PatchEmbed
 from ppadapt.tuning import attach
 from ppadapt.tuning.frozen import layers as frozen
 from ppadapt.tuning.frozen.layers import prepare_frozen
@@ -110,6 +110,27 @@ def test_layers_and_their_gradients_are_those_of_plain_paddle(make, width, train
         assert a.dtype == paddle.float32
         close(a, b, max(3 * tolerance, 5e-6))
     close(inferred, wanted[0], max(3 * tolerance, 5e-6))
+
+
+@pytest.mark.parametrize("trained", [False, True], ids=["frozen", "trained"])
+@pytest.mark.parametrize("side, patch", [(8, 4), (11, 3), (6, 6)])  # 11: the last two rows and columns are not seen
+def test_patches_are_those_of_the_convolution(side, patch, trained):
+    plain, quick = pair(lambda: PatchEmbed(side, patch, 3, 24), trained)
+    x = draw(2, 3, side, side)
+    grad = draw(*plain(x).shape, seed=1)
+    for a, b in zip(run(quick, x, grad), run(plain, x, grad)):
+        close(a, b, 5e-6)
+    with paddle.no_grad():
+        close(quick(x), plain(x), 5e-6)
+
+
+def test_a_hook_on_the_convolution_still_runs():
+    layer = PatchEmbed(8, 4, 3, 24)
+    prepare_frozen(nn.Sequential(layer))
+    seen = []
+    layer.proj.register_forward_post_hook(lambda *_: seen.append(1))
+    layer(draw(1, 3, 8, 8))
+    assert seen
 
 
 def test_long_attention_is_made_again_and_gives_the_same_gradient():
