@@ -116,7 +116,7 @@ def test_layer_norm_has_the_gradient_of_its_equation(cheap, dtype, relative):
 
 
 @on_cpu
-@pytest.mark.parametrize("mean, deviation", [(10, 1), (1000, 1), (100, 0.01), (0, 1e-4)])
+@pytest.mark.parametrize("mean, deviation", [(1.9, 1), (2.1, 1), (10, 1), (1000, 1), (100, 0.01), (0, 1e-4)])
 def test_layer_norm_is_exact_far_from_zero_too(mean, deviation):
     layer = freeze(nn.LayerNorm(DIM, epsilon=1e-6))
     x, weights = draw(1, DIM) * deviation + mean, draw(1, DIM, seed=2)

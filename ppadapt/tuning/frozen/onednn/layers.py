@@ -74,15 +74,15 @@ class LayerNorm(PyLayer):
 
     @staticmethod
     def forward(ctx, x, weight, bias, epsilon):
-        y, mean, _ = layer_norm(x, weight, bias, epsilon)
-        ctx.save_for_backward(x, mean)
+        y, mean, variance = layer_norm(x, weight, bias, epsilon)
+        ctx.save_for_backward(x, mean, variance)
         ctx.weight, ctx.bias, ctx.epsilon, ctx.wants_input = weight, bias, epsilon, not x.stop_gradient
         return y
 
     @staticmethod
     def backward(ctx, grad):
-        x, mean = ctx.saved_tensor()
-        grads = layer_norm_gradient(x, grad, ctx.weight, ctx.bias, mean, ctx.epsilon)
+        x, mean, variance = ctx.saved_tensor()
+        grads = layer_norm_gradient(x, grad, ctx.weight, ctx.bias, mean, variance, ctx.epsilon)
         wanted = ctx.wants_input, not ctx.weight.stop_gradient, not ctx.bias.stop_gradient
         return tuple(g if want else None for g, want in zip(grads, wanted))
 

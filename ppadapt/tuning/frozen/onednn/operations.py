@@ -13,6 +13,7 @@ import paddle
 
 from . import library as lib
 
+_FAR = 2  # a mean of as many standard deviations is far from zero
 _KEPT = 512  # primitives: one for each shape that occurs, so a handful a network
 
 
@@ -119,13 +120,14 @@ def layer_norm(x: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor, eps
 
 
 def layer_norm_gradient(x: paddle.Tensor, grad: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor,
-                        mean: paddle.Tensor, epsilon: float) -> tuple:
+                        mean: paddle.Tensor, variance: paddle.Tensor, epsilon: float) -> tuple:
     """Of LayerNorm's input, weight and bias (oneDNN 3.6 has no gradient of the input alone where there is a weight)."""
-    # Around a mean far from zero float32 has too few digits for the deviations from it: the mean is taken off first.
-    x, grad, weight, bias, mean = map(dense, (x, grad, weight, bias, mean))
-    centred = paddle.empty(x.shape)
-    _subtract_from_rows(*rows(x).shape)(x.data_ptr(), mean.data_ptr(), centred.data_ptr())
-    x, (_, mean, variance) = centred, layer_norm(centred, weight, bias, epsilon)
+    x, grad, weight, bias, mean, variance = map(dense, (x, grad, weight, bias, mean, variance))
+    if (mean.numpy() ** 2 > _FAR ** 2 * (variance.numpy() + epsilon)).any():
+        # Float32 has too few digits left for the deviations from such a mean: it is taken off first.
+        centred = paddle.empty(x.shape)
+        _subtract_from_rows(*rows(x).shape)(x.data_ptr(), mean.data_ptr(), centred.data_ptr())
+        x, (_, mean, variance) = centred, layer_norm(centred, weight, bias, epsilon)
     out = [paddle.empty(tensor.shape) for tensor in (x, weight, bias)]
     _layer_norm_gradient(*rows(x).shape, epsilon)(
         *(t.data_ptr() for t in (x, grad, mean, variance, weight, bias, *out)))
