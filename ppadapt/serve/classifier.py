@@ -176,7 +176,7 @@ def pixels(image: Picture) -> np.ndarray:
 def _several(images: Union[Picture, Sequence[Picture]]) -> list[Picture]:
     """Each image of what may be one. Of arrays only [N, H, W, 3] is several: [3, H, W] might be one, or three."""
     if isinstance(images, np.ndarray) and images.ndim != 4 or isinstance(images, _NO_ARRAYS):
-        return [images]  # type: ignore[list-item]  # mypy does not follow the `or`
+        return [images]
     if not isinstance(images, (np.ndarray, list, tuple, Iterator)):
         raise ConfigError(f"images are {brief(type(images).__name__)}: give {_GIVE}; or a list of them")
     return list(images)
