@@ -28,7 +28,10 @@ class _Printable(logging.Formatter):
 BESIDE_BAR = {"beside_bar": True}
 
 
-_on_stderr = False
+# Marks what a run says of itself before and after it trains: where there are many runs it goes into their files alone.
+OF_ONE_RUN = {"of_one_run": True}
+
+_on_stderr = _many_runs = False
 
 
 @contextlib.contextmanager
@@ -42,6 +45,17 @@ def beside_answers() -> Iterator[None]:
         _on_stderr = before
 
 
+@contextlib.contextmanager
+def many_runs() -> Iterator[None]:
+    """For what trains one after the other: the screen shows how far each is, and warnings."""
+    global _many_runs
+    before, _many_runs = _many_runs, True
+    try:
+        yield
+    finally:
+        _many_runs = before
+
+
 def _screen() -> TextIO:
     return sys.stderr if _on_stderr else sys.stdout
 
@@ -50,7 +64,7 @@ class _ThroughBar(logging.StreamHandler):
     """Writes above a progress bar rather than into it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if getattr(record, "beside_bar", False) and wants_bar():
+        if getattr(record, "beside_bar", False) and wants_bar() or getattr(record, "of_one_run", False) and _many_runs:
             return
         from tqdm import tqdm
 
@@ -121,7 +135,7 @@ def setup(log_file: Optional[Path] = None, notes: Sequence[str] = (), facts: Seq
         for record in said:
             file.handle(record)
     for fact in facts:
-        LOGGER.info("%s", fact)
+        LOGGER.info("%s", fact, extra=OF_ONE_RUN)
     for note in notes:
         LOGGER.warning("%s", note)
 

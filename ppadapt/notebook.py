@@ -48,6 +48,14 @@ class Here:
     data: tuple[Path, ...]
     libraries: Optional[Path] = None
 
+    @property
+    def scratch(self) -> Path:
+        """Where thousands of small files may lie: on AI Studio beside the project, which they would stop from switching
+        (and are gone when data is mounted anew); elsewhere in the current folder.
+        """
+        beside = self.kind == NOTEBOOK and os.access(self.data[0], os.W_OK)
+        return self.data[0] if beside else Path()
+
     def places(self, name: str) -> list[str]:
         """Where a file or folder of this name may be, as the list of paths and patterns that a `root` may be."""
         return [str(Path("dataset") / name),

@@ -37,6 +37,7 @@ def test_a_notebook_of_ai_studio(home, capsys):
     assert notebook.os.environ["PIP_USER"] == "0"
     said = capsys.readouterr().out
     assert all(str(place) in said for place in (here.output, home / "data", home / "external-libraries"))
+    assert here.scratch == home / "data"  # many small files are kept out of the project
     notebook.setup(home)
     assert sys.path.count(str(home / "external-libraries")) == 1
 
@@ -55,7 +56,7 @@ def test_anywhere_else_it_is_as_for_the_commands(tmp_path, monkeypatch):
     monkeypatch.delenv("PPADAPT_DATA", raising=False)
     here = notebook.setup(tmp_path)
     assert here == notebook.Here(notebook.PLAIN, Path("output"), ()) and notebook.os.environ["PIP_USER"] == "yes"
-    assert here.overrides() == ["Global.output_dir=output"]
+    assert here.overrides() == ["Global.output_dir=output"] and here.scratch == Path()
     assert here.install_command("x") == [sys.executable, "-m", "pip", "install", "--no-deps", "x"]
 
 

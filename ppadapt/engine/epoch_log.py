@@ -67,7 +67,7 @@ class EpochLog:
         """
         left = self.time_left()
         few = ", ".join(f"{name} {value:.3g}" for name, value in list(values.items())[:2])  # a widget is narrow
-        self.bar.set_postfix_str(f"{few}, the run: {left}", refresh=False)
+        self.bar.set_postfix_str(f"{few}, run ends in {left}", refresh=False)
         if self.pace.due():
             LOGGER.info("[Train][Epoch %d/%d][Iter: %d/%d]lr(%s): %.8f, %s, batch_cost: %.5fs, reader_cost: %.5fs, "
                         "ips: %.1f samples/s, eta: %s", self.epoch, self.epochs, i, self.batches, self.schedule_name,

@@ -44,8 +44,10 @@ def compare(config: Path, methods: Sequence[str], seeds: Sequence[int], folder: 
     results = results or folder
     files.check_writable(results, "--results")
     comparison = Comparison(rows, seeds, folder, Record(results / "runs.json"), overrides, choices, holdout)
-    with weights.reading_once():
+    with weights.reading_once(), log.many_runs():
         comparison.check()
+        log.setup()
+        log.LOGGER.info("%d runs; the log of each is train.log in its folder, below %s", comparison.total, folder)
         for row in rows:
             for runs in (comparison.tries, comparison.runs):  # what the second are is chosen by the first
                 for run in runs(row):

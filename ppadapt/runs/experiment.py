@@ -57,16 +57,15 @@ def train(config: Config, source: Optional[Path] = None) -> dict:
         config_text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
         files.write_text(job.folder / "config.yaml", config_text)
     log.LOGGER.info("ppadapt %s, paddle %s, %s, Python %s", __version__, paddle.__version__, paddle.get_device(),
-                    platform.python_version())
-    if model.report:
-        log.LOGGER.info("%s", model.report)
-    for line in (model.adaptation.summary(), *model.notes):
-        log.LOGGER.info("%s", line)
+                    platform.python_version(), extra=log.OF_ONE_RUN)
+    for line in filter(None, (model.report, model.adaptation.summary(), *model.notes)):
+        log.LOGGER.info("%s", line, extra=log.OF_ONE_RUN)
     log.LOGGER.info("%d training images, %s; files go to %s", len(job.train_loader.dataset),
-                    f"{len(job.eval_loader.dataset)} test images" if job.eval_loader else "no evaluation", job.folder)
+                    f"{len(job.eval_loader.dataset)} test images" if job.eval_loader else "no evaluation", job.folder,
+                    extra=log.OF_ONE_RUN)
     for what, data in (("training", job.train_loader), ("test", job.eval_loader)):
         if data:
-            log.LOGGER.info("%s images are %s", what, data.how)
+            log.LOGGER.info("%s images are %s", what, data.how, extra=log.OF_ONE_RUN)
     try:
         results = run_training(job)
         if config.Global.use_visualdl and job.processes.first:
@@ -103,9 +102,9 @@ def train(config: Config, source: Optional[Path] = None) -> dict:
         "machine": machine(), "load": _load(), "processes": job.processes.count}
     if job.processes.first:
         files.write_json(job.folder / "results.json", results)
-    log.LOGGER.info("\n%s", table([results], model.task))
+    log.LOGGER.info("\n%s", table([results], model.task), extra=log.OF_ONE_RUN)
     log.LOGGER.info("results.json, train.log and the tuned file are in %s; curves: visualdl --logdir %s",
-                    job.folder, config.Global.output_dir)
+                    job.folder, config.Global.output_dir, extra=log.OF_ONE_RUN)
     return results
 
 

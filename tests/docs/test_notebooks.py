@@ -88,7 +88,7 @@ def test_the_first_cell_installs_a_wheel_where_it_lasts(tmp_path):
         archive.writestr("ppadapt/notebook.py", "import sys\nclass Here:\n    def install(self, wheel):\n"
                                                 f"        sys.path.append({str(tmp_path / 'lasting')!r})\n"
                                                 "        open('installed', 'w').write(wheel)\n"
-                                                "def setup():\n    return Here()\n")
+                                                "def here():\n    return Here()\n")
     installed = tmp_path / "lasting" / "ppadapt"
     installed.mkdir(parents=True)
     (installed / "__init__.py").write_text("")

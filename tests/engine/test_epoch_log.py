@@ -72,7 +72,7 @@ def test_a_notebook_without_ipywidgets_has_a_bar_of_text_beside_its_log_lines(mo
     shown.line(0, 0.1, {"loss": 1.23456, "top1": 50.0, "top5": 90.0, "images": 8})
     shown.bar.refresh()
     out, err = capsys.readouterr()
-    assert "epoch 1/2" in out and "1/10" in out and "loss 1.23, top1 50, the run: 0:00:0" in out and err == ""
+    assert "epoch 1/2" in out and "1/10" in out and "loss 1.23, top1 50, run ends in 0:00:0" in out and err == ""
     shown.close()
 
 

@@ -43,8 +43,10 @@ def test_a_row_per_method_and_swept_value_and_what_is_done_is_not_done_again(sma
     arguments = dict(config=small, methods=["linear", "adaptformer"], seeds=[0, 1], folder=tmp_path / "out")
     rows = compare.compare(**arguments)
     assert [row["method"] for row in rows] == ["linear", "adaptformer"] and len(runs(tmp_path / "out")) == 4
+    said = capsys.readouterr().out
+    assert "run 4 of 4: adaptformer, seed 1\n" in said and said.count("[Eval]") == 4 and "files go to" not in said
+    assert all("files go to" in path.read_text(encoding="utf-8") for path in (tmp_path / "out").glob("*/*/train.log"))
     before = sorted(p.as_posix() for p in (tmp_path / "out").glob("*/*"))
-    capsys.readouterr()
     assert compare.compare(**arguments) == rows
     assert len(re.findall(r"done before, top-1 \d+\.\d\d\n", capsys.readouterr().out)) == 4
     (tmp_path / "docs").mkdir()
