@@ -52,6 +52,7 @@ setup(
         # PaddleClas's networks. It pins numpy 1.24.4, which has no wheel for Python 3.12.
         "zoo": ["paddleclas==2.6.0; python_version < '3.12'"],
         "onnx": ["onnxruntime", "paddle2onnx>=2.0"],
+        "openvino": ["openvino>=2024.0", "paddle2onnx>=2.0"],
         "test": ["ipykernel", "mypy==1.19.1", "nbclient", "pytest", "ruff"],
     },
     classifiers=["Programming Language :: Python :: 3"],

@@ -36,10 +36,10 @@ def serving_parser(command: str, description: Optional[str], examples: str) -> a
                       "adds")
     made.add_argument("--exported", type=Path, metavar="FOLDER", help="a folder of `ppadapt export`, in the place of "
                       "-c: it knows its config, preprocessing and classes")
-    made.add_argument("--backend", help="dygraph (the default), paddle_inference or onnx; without --exported, the "
-                      "network is exported for this call")
-    made.add_argument("--precision", default="float32", help="of paddle_inference: float32 (the default), bfloat16, "
-                      "or on a GPU float16")
+    made.add_argument("--backend", help="dygraph (the default), paddle_inference, onnx or openvino; without "
+                      "--exported, the network is exported for this call")
+    made.add_argument("--precision", default="float32", help="of paddle_inference and openvino: float32 (the "
+                      "default), bfloat16, or on a GPU float16")
     return made
 
 

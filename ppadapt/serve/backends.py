@@ -1,14 +1,15 @@
 """Who computes: images float32 [N, C, H, W] in, what the task answers out, float32 [N, classes].
 
-Each may be called from several threads. Paddle Inference's predictor is one input, one output and one workspace, and
-dygraph's no_grad is one switch for the process, so calls take turns there; each uses all cores anyway.
+Each may be called from several threads. Paddle Inference's predictor and OpenVINO's request are one input, one output
+and one workspace, and dygraph's no_grad is one switch for the process, so calls take turns there; each uses all cores
+anyway.
 """
 from __future__ import annotations
 
 import functools
 import threading
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 import numpy as np
 import paddle
@@ -16,13 +17,13 @@ import paddle
 from .. import cpu, paddle_compat
 from ..errors import ConfigError, choose
 from ..tasks import Task
-from .export import STEM, SUFFIXES, check_kind, import_onnx
+from .export import STEM, SUFFIXES, check_kind, import_package
 
 Predict = Callable[[np.ndarray], np.ndarray]
-BACKENDS = ("dygraph", "paddle_inference", "onnx")
+BACKENDS = ("dygraph", "paddle_inference", "onnx", "openvino")
 PRECISIONS = ("float32", "bfloat16", "float16")
-# Format of an exported folder -> the backend that reads it.
-READERS = {"paddle": "paddle_inference", "paddle-2.6": "paddle_inference", "onnx": "onnx"}
+# Format of an exported folder -> the backends that read it; the first where none is named.
+READERS = {"paddle": ("paddle_inference",), "paddle-2.6": ("paddle_inference",), "onnx": ("onnx", "openvino")}
 
 
 def check(backend: str, precision: str, device: str) -> None:
@@ -33,8 +34,9 @@ def check(backend: str, precision: str, device: str) -> None:
         raise ConfigError(choose("--precision", precision, PRECISIONS))
     if precision == "float32":
         return
-    if backend != "paddle_inference":
-        raise ConfigError(f"--precision {precision} is for --backend paddle_inference: {backend} computes in float32")
+    if backend not in ("paddle_inference", "openvino"):
+        raise ConfigError(f"--precision {precision} is for --backend paddle_inference or openvino: {backend} "
+                          "computes in float32")
     if device == "cpu" and precision == "float16":
         raise ConfigError("--precision float16 is for a GPU: a CPU takes bfloat16 or float32")
     if device == "cpu" and paddle_compat.missing("bfloat16 inference on a CPU"):
@@ -67,19 +69,24 @@ def dygraph(network, task: Task) -> Predict:
     return predict
 
 
-def load(folder: Path, kind: str, device: str = "cpu", precision: str = "float32") -> Predict:
+def load(folder: Path, kind: str, device: str = "cpu", precision: str = "float32",
+         backend: Optional[str] = None) -> Predict:
     """The model of an exported folder.
 
     Args:
         kind: of the export, one of `READERS`.
         device: "cpu", "gpu" or "gpu:N". On a GPU half precision is untested (this project has none).
-        precision: what Paddle Inference computes in; images and probabilities are float32 all the same.
+        precision: what the backend computes in; images and probabilities are float32 all the same.
+        backend: one of those that read this kind; None: the first.
 
     Raises:
         ConfigError: when a file or package is missing, or the model cannot be loaded.
     """
-    check(READERS[kind], precision, device.partition(":")[0])
-    return _onnx(folder, device) if kind == "onnx" else _paddle_inference(folder, kind, device, precision)
+    backend = backend or READERS[kind][0]
+    check(backend, precision, device.partition(":")[0])
+    if backend == "openvino":
+        return _openvino(folder, device, precision)
+    return _onnx(folder, device) if backend == "onnx" else _paddle_inference(folder, kind, device, precision)
 
 
 def _paddle_inference(folder: Path, kind: str, device: str, precision: str) -> Predict:
@@ -120,7 +127,7 @@ def _paddle_inference(folder: Path, kind: str, device: str, precision: str) -> P
 
 
 def _onnx(folder: Path, device: str) -> Predict:
-    runtime = import_onnx("onnxruntime")
+    runtime = import_package("onnxruntime")
     file = folder / f"{STEM}{SUFFIXES['onnx']}"
     _need([file])
     options = runtime.SessionOptions()
@@ -136,6 +143,23 @@ def _onnx(folder: Path, device: str) -> Predict:
                           f"{' '.join(str(error).split())[-300:]}") from None
     name = session.get_inputs()[0].name
     return lambda images: session.run(None, {name: images})[0]
+
+
+def _openvino(folder: Path, device: str, precision: str) -> Predict:
+    if device != "cpu":
+        raise ConfigError(f"--backend openvino computes on a CPU, and the device is {device}: set Global.device to "
+                          "cpu, or take another backend")
+    runtime = import_package("openvino")
+    file = folder / f"{STEM}{SUFFIXES['onnx']}"
+    _need([file])
+    try:
+        model = runtime.Core().compile_model(str(file), "CPU", {
+            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+            "INFERENCE_NUM_THREADS": cpu.cores(), "PERFORMANCE_HINT": "LATENCY"})
+    except Exception as error:  # of its C++ side, whatever it raises
+        raise ConfigError(f"openvino {runtime.__version__} cannot load {file}: "
+                          f"{' '.join(str(error).split())[-300:]}") from None
+    return _in_turn(lambda images: model(images)[0])
 
 
 def _need(files: list[Path]) -> None:

@@ -60,7 +60,7 @@ def write_model(network: nn.Layer, task: Task, shape: tuple[int, int, int], fold
         ConfigError: for another kind; when ONNX is asked for and cannot be written here.
     """
     check_kind(kind)
-    converter = import_onnx("paddle2onnx") if kind == "onnx" else None
+    converter = import_package("paddle2onnx") if kind == "onnx" else None
     model = nn.Sequential(network, _Answer(task))
     model.eval()
     spec = [paddle.static.InputSpec([None, *shape], "float32", "x")]
@@ -141,14 +141,15 @@ def label_list(manifest: Mapping[str, Any]) -> list[str]:
     return operator["label_list"]
 
 
-def import_onnx(name: str) -> Any:
-    """paddle2onnx or onnxruntime. Raises ConfigError, with the way to get it, where it cannot be imported."""
+def import_package(name: str) -> Any:
+    """paddle2onnx, onnxruntime or openvino. Raises ConfigError, with the way to get it, where it cannot be imported."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
         gone = getattr(error, "name", None) == name
         why = "is not installed" if gone else f"cannot be imported ({_brief(error)})"
-        raise ConfigError(f"ONNX needs {name}, which {why}: pip install 'ppadapt[onnx]'") from None
+        what, extra = ("OpenVINO", "openvino") if name == "openvino" else ("ONNX", "onnx")
+        raise ConfigError(f"{what} needs {name}, which {why}: pip install 'ppadapt[{extra}]'") from None
 
 
 def _brief(error: Exception) -> str:

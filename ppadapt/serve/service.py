@@ -50,7 +50,7 @@ def service(config: Config, backend: Optional[str] = None, precision: str = "flo
     Args:
         backend: one of `backends.BACKENDS`; None is that of the exported folder, else "dygraph". Any but "dygraph"
             needs an exported network: without `exported` one is made, used and thrown away.
-        precision: of Paddle Inference.
+        precision: of Paddle Inference or OpenVINO.
         exported: a folder of `export_model`.
 
     Raises:
@@ -67,7 +67,7 @@ def service(config: Config, backend: Optional[str] = None, precision: str = "flo
         return Service(backends.dygraph(model.adaptation, model.task), model.task, model.classes, _told_shape(model),
                        build.serving_ops(config.Infer.transforms, _evaluated_ops(config)))
     with tempfile.TemporaryDirectory(prefix="ppadapt-") as folder:
-        export_model(config, Path(folder) / "export", "onnx" if backend == "onnx" else None)
+        export_model(config, Path(folder) / "export", "onnx" if backend in backends.READERS["onnx"] else None)
         return _load(Path(folder) / "export", build.task_of(config), backend, precision, device)
 
 
@@ -186,12 +186,13 @@ def _load(folder: Path, task: Task, backend: Optional[str], precision: str, devi
         raise ConfigError(f"{folder} answers Task {made_for} and the config asks Task {asked}: set Task.name to "
                           f"{made_for}, or use another export")
     ours, kind = manifest["ppadapt"], manifest["ppadapt"]["format"]
-    reader = backends.READERS.get(kind)
-    if backend not in (None, reader):
+    readers = backends.READERS.get(kind, ())
+    if backend not in (None, *readers):
         backends.check(backend, precision, device.partition(":")[0])
-        raise ConfigError(f"{folder} is for --backend {reader}, not {backend}: leave --backend out, or export anew")
+        raise ConfigError(f"{folder} is for --backend {' or '.join(readers)}, not {backend}: leave --backend out, or "
+                          "export anew")
     classes = export.label_list(manifest)
-    return Service(_named(backends.load(folder, kind, device, precision), classes, folder), task, classes,
+    return Service(_named(backends.load(folder, kind, device, precision, backend), classes, folder), task, classes,
                    tuple(ours["input"]["shape"][1:]), manifest["PreProcess"]["transform_ops"])
 
 

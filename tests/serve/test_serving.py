@@ -140,6 +140,7 @@ def test_nothing_is_replaced_without_force_and_nothing_is_left_of_a_failure(plan
 @pytest.mark.parametrize("arguments,message", [
     (["--exported", "{exported}", "--backend", "paddel_inference"], "Did you mean 'paddle_inference'?"),
     (["--exported", "{exported}", "--backend", "onnx"], "is for --backend paddle_inference, not onnx"),
+    (["--exported", "{exported}", "--backend", "openvino"], "is for --backend paddle_inference, not openvino"),
     (["--exported", "{exported}", "--precision", "bf16"], "--precision 'bf16' is unknown"),
     (["--exported", "{exported}", "--precision", "float16"], "a CPU takes bfloat16 or float32"),
     (["-c", "{exported}/config.yaml", "--precision", "bfloat16"], "is for --backend paddle_inference"),
@@ -213,8 +214,10 @@ def test_batches_and_order_of_answers(photos):
     assert all(answer["predictions"][0]["probability"] >= 0.5 for answer in answers)
 
 
-@pytest.mark.parametrize("backend", ["dygraph", "paddle_inference", pytest.param("onnx", marks=pytest.mark.skipif(
-    any(importlib.util.find_spec(name) is None for name in ("paddle2onnx", "onnxruntime")), reason="no ONNX here"))])
+@pytest.mark.parametrize("backend", ["dygraph", "paddle_inference", *(
+    pytest.param(backend, marks=pytest.mark.skipif(
+        any(importlib.util.find_spec(name) is None for name in ("paddle2onnx", package)), reason=f"no {package} here"))
+    for backend, package in (("onnx", "onnxruntime"), ("openvino", "openvino")))])
 def test_eight_threads_with_batches_of_other_sizes_get_their_own_answers(plan, backend):
     served = serving.service(plan, backend)
     batches = [np.random.default_rng(i).normal(size=(1 + i % 5, 3, 8, 8)).astype("float32") for i in range(8)]
