@@ -62,7 +62,7 @@ NAMES = {
     "Recallk": _RETRIEVAL, "mAP": f"{_RETRIEVAL}; of several labels it is MultiLabelMAP", "mINP": _RETRIEVAL,
     "Precisionk": _RETRIEVAL, "TprAtFpr": "it is not built; TopkAcc and the table of classes are",
     "ATTRMetric": "MultiLabelF1, HammingDistance and AccuracyScore say it of several labels",
-    "TimmAutoAugment": "take RandAugment or AutoAugment", "RandAugmentV*": "take RandAugment",
+    "RandAugmentV*": "take RandAugment",
     "AugMix": "take RandAugment", "Cutout": "take RandomErasing", "HideAndSeek": "take RandomErasing",
     "GridMask": "take RandomErasing", "RandomHorizontalFlip": "take RandFlipImage",
     "RandomCropImage": "take RandCropImageV2", "CropWithPadding": "take RandCropImage", "Padv2": "take Pad",

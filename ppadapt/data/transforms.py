@@ -18,6 +18,7 @@ from .decode import decode_image
 from .errors import DataError, choose
 from .geometry import CropImage, Pad, RandCropImage, RandCropImageV2, RandFlipImage, RandomResizedCrop, ResizeImage
 from .options import build_op, described, number
+from .timm_augment import TimmAutoAugment
 
 
 class DecodeImage:
@@ -139,7 +140,7 @@ class Compose:
 
 TRANSFORMS: dict[str, type] = {op.__name__: op for op in (
     DecodeImage, ResizeImage, CropImage, RandCropImage, RandCropImageV2, RandomResizedCrop, RandFlipImage,
-    Pad, ColorJitter, RandAugment, AutoAugment, RandomErasing, NormalizeImage, ToCHWImage)}
+    Pad, ColorJitter, RandAugment, AutoAugment, TimmAutoAugment, RandomErasing, NormalizeImage, ToCHWImage)}
 
 
 def build_transforms(ops: Sequence[dict] | None) -> Compose:

@@ -161,13 +161,13 @@ def test_all_that_is_wrong_with_the_sections_is_said_at_once(tmp_path):
 
 def test_names_of_all_kinds_that_there_are_not_are_said_at_once_with_the_reason(tmp_path):
     (tmp_path / "a.yaml").write_text(PADDLECLAS)
-    wrong = ["DataLoader.Train.dataset.transform_ops=[{TimmAutoAugment: {prob: 0.5}}, {RandFlipImag: null}, AugMix, 7]",
+    wrong = ["DataLoader.Train.dataset.transform_ops=[{RandAugmentV2: {prob: 0.5}}, {RandFlipImag: null}, AugMix, 7]",
              "DataLoader.Train.dataset.batch_transform_ops=[{FmixOperator: {}}]", "Loss.Train=[{TripletLossV2: {}}]",
              "Loss.Eval=[{MixCELoss: {}}, {CELoss: {weigt: 1}}]", "Metric.Eval=[{Recallk: {topk: 1}}]",
              "Optimizer.name=AdamWDL", "Optimizer.layerwise_decay=0.6", "Optimizer.lr.warmup_epoc=3",
              "DataLoader.Train.sampler.name=PKSampler", "DataLoader.Train.dataset.name=MultiScaleDataset",
              "Arch.qk_bias=True", "Tuning.name=Adaptformr"]
-    parts = ["TimmAutoAugment of PaddleClas is not here: take RandAugment", "'RandFlipImag' is unknown. Did you mean",
+    parts = ["RandAugmentV2 of PaddleClas is not here: take RandAugment", "'RandFlipImag' is unknown. Did you mean",
              "AugMix of PaddleClas", "Transform 7 is not one operator", "FmixOperator of PaddleClas is not here",
              "Loss.Train.0: TripletLossV2 of PaddleClas is not here: retrieval", "MixCELoss of PaddleClas is not here",
              "option of Loss.Eval.1 (CELoss): 'weigt' is unknown. Did you mean 'weight'", "Recallk of PaddleClas",

@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from ppadapt.data import DataError, build_transforms
+from ppadapt.data import DataError, build_transforms, timm_augment
 from ppadapt.data.geometry import RandomResizedCrop
 
 
@@ -183,8 +184,55 @@ def test_colour_jitter_moves_what_it_says():
     assert np.array_equal(run(image, {"ColorJitter": {"brightness": 0.5, "prob": 0}}), image)
 
 
+# What timm 1.0.31's changes make of the picture below at level 7, the sum of values times their index modulo 97: in one
+# direction and in the other, of the plain set and of the increasing one.
+TIMM = {
+    "AutoContrast": ([14439884, 14439884], [14439884, 14439884]),
+    "Equalize": ([19346410, 19346410], [19346410, 19346410]),
+    "Invert": ([13449163, 13449163], [13449163, 13449163]),
+    "Rotate": ([14095083, 13730634], [14095083, 13730634]),
+    "Posterize": ([11126144, 11126144], [11126144, 11126144]),
+    "Solarize": ([8626045, 8626045], [8551293, 8551293]),
+    "SolarizeAdd": ([18396358, 18396358], [18396358, 18396358]),
+    "Color": ([14667748, 14667748], [14809747, 14251352]),
+    "Contrast": ([14815183, 14815183], [15007649, 13821355]),
+    "Brightness": ([18411594, 18411594], [20240513, 5322016]),
+    "Sharpness": ([14445686, 14445686], [14394783, 14564589]),
+    "ShearX": ([14178659, 14170570], [14178659, 14170570]),
+    "ShearY": ([14857497, 13076516], [14857497, 13076516]),
+    "TranslateXRel": ([14308569, 12163942], [14308569, 12163942]),
+    "TranslateYRel": ([15400859, 12329348], [15400859, 12329348]),
+}
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_timms_changes_are_timms(name):
+    y, x = np.mgrid[:24, :32]
+    image = np.stack([8 * x, 10 * y, 4 * x + 5 * y], -1).astype(np.uint8)
+    image[::5, ::7] = 255
+    for increasing, expected in zip((False, True), TIMM[name]):
+        for sign, value in zip((1, -1), expected):
+            strength = timm_augment._strength(name, 7.0, increasing, sign)
+            made = timm_augment._CHANGES[name](Image.fromarray(image), strength, Image.Resampling.BICUBIC,
+                                               (124, 116, 104))
+            weighed = np.asarray(made, np.int64).reshape(-1) * (np.arange(made.width * made.height * 3) % 97)
+            assert weighed.sum() == pytest.approx(value, rel=1e-4), (increasing, sign)
+
+
+def test_timm_auto_augment_draws_as_its_string_says():
+    image = smooth(32, 40)
+    whole = {"TimmAutoAugment": {"prob": 0.5, "config_str": "rand-m9-mstd0.5-inc1", "interpolation": "bicubic",
+                                 "img_size": 224, "mean": [0.5, 0.5, 0.5]}}  # as in PaddleClas's files
+    same = [np.array_equal(run(image, whole, seed=s), image) for s in range(400)]
+    # A half is left alone, of the rest a quarter (two changes with a chance of a half each), and what changes nothing.
+    assert 0.5 + 0.125 - 0.06 < np.mean(same) < 0.5 + 0.125 + 0.12
+    op = build_transforms([{"TimmAutoAugment": {"config_str": "rand-m3-n4"}}]).ops[0]
+    assert (op.magnitude, op.layers, op.deviation, op.increasing) == (3, 4, 0, False)
+
+
 @pytest.mark.parametrize("op", [{"RandAugment": {"num_layers": 2, "magnitude": 7}}, {"AutoAugment": None},
-                                {"AutoAugment": {"policy": "cifar10"}}])
+                                {"AutoAugment": {"policy": "cifar10"}},
+                                {"TimmAutoAugment": {"interpolation": "random"}}])
 def test_augmentations_keep_the_shape_vary_and_repeat(op):
     image = smooth(32, 40)
     outs = [run(image, op, seed=s) for s in range(60)]
@@ -209,6 +257,9 @@ def test_augmentations_keep_the_shape_vary_and_repeat(op):
     ([{"RandCropImage": {"size": 3, "scale": [1.0, 0.1]}}], "the smaller one first"),
     ([{"NormalizeImage": {"std": [1, 0, 1]}}], "no channel may be 0"),
     ([{"RandAugment": {"magnitude": 11}}], "magnitude is 11"),
+    ([{"TimmAutoAugment": {"config_str": "rand-m11"}}], "config_str is 'rand-m11': give rand-m9"),
+    ([{"TimmAutoAugment": {"config_str": "augmix-m5"}}], "for timm's original and augmix policies take AutoAugment"),
+    ([{"TimmAutoAugment": {"interpolation": "lanczos"}}], "interpolation 'lanczos' is unknown"),
 ])
 def test_wrong_options_are_one_clear_line(ops, message):
     with pytest.raises(DataError, match=message) as error:
