@@ -4,6 +4,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Mapping, Optional
@@ -15,6 +16,7 @@ from ..log import LOGGER
 from .task import task_of
 
 AUTO = "auto"
+ABSENT = "not there"
 # What each of several processes that train together may have for itself: places, and what the first alone does or says.
 # Places may, for the weights and the data behind them are compared by what they are.
 MAY_DIFFER = ("Global.device", "Global.output_dir", "Global.save_interval*", "Global.print_*",
@@ -128,14 +130,26 @@ def check_same(found: checkpoint.Checkpoint, identity: Mapping[str, Any], allow_
             changes.append((f"the data of DataLoader.{side}", _in_short(other), _in_short(data)))
     if now["Global"]["epochs"] < then["Global"]["epochs"]:
         changes.append(("Global.epochs", then["Global"]["epochs"], now["Global"]["epochs"]))
+    _say_what_ends(found, then["Global"], now["Global"])
     if not changes:
         return
-    said = "; ".join(f"{key} was {brief(old)} and is {brief(new)}" for key, old, new in changes)
+    said = "; ".join(f"{key} was {brief(old)} and is {brief(new)}"
+                     for change in changes for key, old, new in _inside(*change))
     if not allow_changes:
         raise ConfigError(f"Global.checkpoints {found.folder} is of another run: {said}. Resume with the config.yaml "
                           "of that run, begin anew with Global.pretrained_model, or allow it with "
                           "Global.allow_changes=True")
     LOGGER.warning("the resumed run is another one from here on: %s", said)
+
+
+def _say_what_ends(found: checkpoint.Checkpoint, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """What may change and means something all the same."""
+    if now["epochs"] > then["epochs"]:
+        LOGGER.info("Global.epochs was %d and is %d: from here on the learning rate is that of a run of %d epochs",
+                    then["epochs"], now["epochs"], now["epochs"])
+    if now["pretrained_model"] and not then.get("pretrained_model"):
+        LOGGER.warning("Global.pretrained_model %s has no effect: the run goes on from %s (Global.checkpoints)",
+                       now["pretrained_model"], found.folder)
 
 
 def _plain(config: Config) -> dict[str, Any]:
@@ -148,6 +162,20 @@ def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str,
     before, after = _flat(then), _flat(now)
     return [(key, before.get(key), after.get(key)) for key in sorted({*before, *after})
             if before.get(key) != after.get(key) and not any(fnmatchcase(key, allowed) for allowed in MAY_CHANGE)]
+
+
+def _inside(key: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Where in two values of one form they differ: what a list of losses was and is would read the same."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        parts = [(name, old.get(name, ABSENT), new.get(name, ABSENT)) for name in dict.fromkeys((*old, *new))]
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        parts = [(str(i), *both) for i, both in enumerate(zip(old, new))]
+    else:
+        yield key, old, new
+        return
+    for name, before, after in parts:
+        if before != after:
+            yield from _inside(f"{key}.{name}", before, after)
 
 
 def _in_short(data: Mapping[str, Any]) -> str:

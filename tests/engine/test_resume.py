@@ -172,6 +172,7 @@ def test_with_an_average_latest_is_what_its_numbers_are_of(tmp_path):
      "Optimizer.lr.learning_rate was 0.01 and is 0.02"),
     ({"batch_size": 8}, "DataLoader.Train.sampler.batch_size was 16 and is 8"),
     ({"limit": 40}, "DataLoader.Train.dataset.limit was 48 and is 40"),
+    ({"Loss": {"Train": [{"CELoss": {"epsilon": 0.1}}]}}, "Loss.Train.0.CELoss.epsilon was 'not there' and is 0.1"),
     ({"transform": True}, "DataLoader.Train.dataset.transform_ops was "),
     ({"Global__epochs": 1}, "Global.epochs was 2 and is 1"),
     ({"Tuning": {"name": "AdaptFormer", "bottleneck": 4, "dropout": 0.5}}, "Tuning.dropout was None and is 0.5"),
@@ -195,6 +196,15 @@ def test_another_run_is_not_gone_on_with_unless_that_is_allowed(tmp_path, change
         return
     allowed = experiment.train(config(Global__allow_changes=True))
     assert "is another one from here on" in Path(allowed["folder"], "train.log").read_text("utf-8")
+
+
+def test_what_a_longer_run_changes_is_said(tmp_path):
+    first = experiment.train(plan(tmp_path, Global__epochs=1))
+    best = first["folder"] + "/best_model.safetensors"
+    longer = experiment.train(plan(tmp_path, Global__checkpoints=first["folder"], Global__pretrained_model=best))
+    log = Path(longer["folder"], "train.log").read_text("utf-8")
+    assert "Global.epochs was 1 and is 2: from here on the learning rate is that of a run of 2 epochs" in log
+    assert f"Global.pretrained_model {best} has no effect" in log
 
 
 def test_other_images_with_the_same_labels_are_another_run(tmp_path):
