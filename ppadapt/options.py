@@ -131,6 +131,8 @@ def typed(value: Any, hint: Any, where: str) -> Any:
             value = float(value)
     if type(value) in (int, float):
         _check_number(value, allowed, where)
+    if isinstance(value, str) and "\0" in value:
+        raise ConfigError(f"{where} is {brief(value)}: it holds a character of number 0, which no file has in its name")
     if type(value) in kinds or isinstance(value, list) and tuple in kinds or not all(k in _PLAIN for k in kinds):
         return value
     if isinstance(value, Mapping) and dict in kinds:

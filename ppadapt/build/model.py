@@ -69,6 +69,10 @@ class TunedModel:
         """Write the tuned state."""
         weights.save_tuned(path, self.adaptation.state(), self.manifest(metrics))
 
+    def image_shape(self) -> Optional[tuple[int, int, int]]:
+        """C, H, W of the images that the network takes, None where it does not tell or takes any."""
+        return self.adaptation.anatomy.image_shape(self.adaptation.network)
+
     def load(self, path: str | Path, head: bool = True) -> dict:
         """Load a tuned file; returns its manifest. Without its `head`, it may be of other classes.
 

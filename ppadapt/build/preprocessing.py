@@ -1,11 +1,11 @@
 """One preprocessing from training to serving: what differs is named, operator by operator."""
 from __future__ import annotations
 
-from typing import Optional
+from typing import Mapping, Optional
 
 from .. import weights
 from ..config import Config
-from ..data import build_transforms
+from ..data import Dataset, build_transforms
 from ..data.geometry import CropImage, Pad, ResizeImage
 from ..data.transforms import DecodeImage, NormalizeImage, ToCHWImage
 from ..errors import ConfigError, UserError
@@ -31,6 +31,21 @@ def check_sides(config: Config) -> None:
     if config.Arch.pretrained in (None, False) and not any(_name(op) == NormalizeImage.__name__ for op in test):
         LOGGER.warning("pixels go in as 0..255: add NormalizeImage to transform_ops of DataLoader.Train and "
                        "DataLoader.Eval (pixels around 0 train better)")
+
+
+def check_sizes(sides: Mapping[str, Dataset], wanted: Optional[tuple[int, ...]]) -> None:
+    """Raises ConfigError where the operators of a side do not make what the network takes.
+
+    Args:
+        sides: name -> data. One image of each is looked at: the evaluation would find out after an epoch only.
+        wanted: C, H, W; None where the network does not tell.
+    """
+    for side, data in sides.items():
+        found = data.image_shape()
+        if None not in (found, wanted) and found != wanted:
+            given, taken = (" x ".join(map(str, shape[1:])) for shape in (found, wanted))
+            raise ConfigError(f"DataLoader.{side}.dataset.transform_ops make images of {given} and the network takes "
+                              f"{taken}: let them end in that size (ResizeImage, CropImage), or set Arch.img_size")
 
 
 def serving_ops(given: Optional[list], evaluated: Optional[list]) -> list:

@@ -31,7 +31,7 @@ from .device import precision_of, set_device
 from .kept import on_what_is_kept, show_views
 from .model import TunedModel, tuned_model
 from .observer import Watching, settings_of
-from .preprocessing import check_sides
+from .preprocessing import check_sides, check_sizes
 from .resume import check_same, checkpoint_of, identity_of, shared_facts
 from .task import losses, metrics, task_of
 
@@ -94,6 +94,7 @@ def _parts(config: Config, found: Optional[Checkpoint]) -> tuple[dict[str, Any],
     if found:
         check_same(found, identity, g.allow_changes)
     built = tuned_model(config, train_data.classes)
+    check_sizes({"Train": train_data, **({"Eval": eval_data} if eval_loader else {})}, built.image_shape())
     if found:
         built.load(found.tuned)
     show_views(config, train_loader, built)

@@ -134,15 +134,32 @@ class Dataset:
     def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray] | None:
         i = range(len(self))[i]
         try:
-            image = self.image(i)
+            return self.ready(i), self.labels[i]
         except BrokenImageError as error:
             if self.on_error == "raise":
                 raise BrokenImageError(f"{error} Replace or remove it, or set on_error: skip.") from None
             self.skipped += 1
             log.warning("Skipped: %s", error)
             return None
+
+    def ready(self, i: int) -> np.ndarray:
+        """Image ``i`` as a network takes it, float32 [C, H, W].
+
+        Raises:
+            BrokenImageError: where it cannot be read.
+            DataError: naming it, where an operator does not fit it.
+        """
+        image = self.image(i)
         try:
-            image = self.transform.array(image, self.generator(i))
+            return self.transform.array(image, self.generator(i))
         except DataError as error:
             raise DataError(f"{self.name(i)}: {error}") from None
-        return image, self.labels[i]
+
+    def image_shape(self) -> Optional[tuple[int, ...]]:
+        """C, H, W of the first of a few images that can be read; None where none can. Raises DataError as `ready`."""
+        for i in range(min(len(self), 8)):
+            try:
+                return self.ready(i).shape
+            except BrokenImageError:
+                continue
+        return None

@@ -5,7 +5,7 @@ import fnmatch
 import functools
 import math
 from dataclasses import dataclass, field
-from typing import Mapping, NamedTuple, Union
+from typing import Mapping, NamedTuple, Optional, Union
 
 from paddle import nn
 
@@ -141,6 +141,14 @@ class Anatomy:
                             f"(num_patches {tokens}) and no grid_size: give it a grid_size, (rows, columns) or "
                             "(frames, rows, columns)")
         return 1, math.isqrt(tokens), math.isqrt(tokens)
+
+    def image_shape(self, network: nn.Layer) -> Optional[tuple[int, int, int]]:
+        """C, H, W of the images that a network takes, None where it does not tell or takes any."""
+        size = getattr(dict(network.named_sublayers()).get(self.patches), "img_size", None)
+        if size is None:
+            return None
+        rows, columns = size if isinstance(size, (list, tuple)) else (size, size)
+        return 3, int(rows), int(columns)
 
     def is_head(self, name: str) -> bool:
         """Whether the parameter or buffer `name` belongs to the classifier."""

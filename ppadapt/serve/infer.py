@@ -35,7 +35,12 @@ def find_images(where: str) -> list[Path]:
         if found and left_out:
             LOGGER.warning("Infer.infer_imgs: below %s are left out: %s", where, left_out)
     else:
-        found = [Path(p) for p in sorted(glob.glob(str(path), recursive=True)) if Path(p).is_file()]
+        fitting = [Path(p) for p in sorted(glob.glob(str(path), recursive=True))]
+        found, folders = [p for p in fitting if p.is_file()], [p for p in fitting if p.is_dir()]
+        if found and folders and "**" not in where:
+            LOGGER.warning("Infer.infer_imgs: %s fits %d folders as well (%s%s), in which nothing is looked for: a "
+                           "folder itself is searched below, or **", where, len(folders), folders[0],
+                           " ..." * (len(folders) > 1))
         what = f"{where} is no file, no folder and no pattern that fits a file"
     if not found:
         raise ConfigError(f"Infer.infer_imgs: {what}")

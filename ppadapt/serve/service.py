@@ -64,7 +64,7 @@ def service(config: Config, backend: Optional[str] = None, precision: str = "flo
     need_something_tuned(config)
     if backend in (None, "dygraph"):
         model = build.tuned_model(config, build.class_names(config))
-        return Service(backends.dygraph(model.adaptation, model.task), model.task, model.classes, _told_shape(model),
+        return Service(backends.dygraph(model.adaptation, model.task), model.task, model.classes, model.image_shape(),
                        build.serving_ops(config.Infer.transforms, _evaluated_ops(config)))
     with tempfile.TemporaryDirectory(prefix="ppadapt-") as folder:
         export_model(config, Path(folder) / "export", "onnx" if backend in backends.READERS["onnx"] else None)
@@ -148,7 +148,7 @@ def _put_in_place(made: Path, folder: Path) -> None:
 def _write(model: build.TunedModel, folder: Path, kind: str, tolerance: float) -> float:
     config = model.config
     ops = build.serving_ops(config.Infer.transforms, _evaluated_ops(config))
-    shape = _told_shape(model) or build_transforms(ops).array(np.zeros([256, 256, 3], np.uint8)).shape
+    shape = model.image_shape() or build_transforms(ops).array(np.zeros([256, 256, 3], np.uint8)).shape
     network, done = for_inference(model.adaptation)
     for what in done:
         LOGGER.info("%s", what)
@@ -214,13 +214,6 @@ def need_something_tuned(config: Config) -> None:
     if not tuned and config.Arch.head != build.KEEP_HEAD:
         raise ConfigError("the head is not trained: give a tuned file with -o Global.pretrained_model=output/.../"
                           f"best_model.safetensors, or Arch.head: {build.KEEP_HEAD} for the network's own classifier")
-
-
-def _told_shape(model: build.TunedModel) -> Optional[tuple[int, int, int]]:
-    """C, H, W of the images a network takes, None where it does not tell or takes any."""
-    patches = dict(model.adaptation.network.named_sublayers()).get(model.adaptation.anatomy.patches)
-    size = getattr(patches, "img_size", None)
-    return None if size is None else (3, *np.broadcast_to(size, 2).tolist())
 
 
 def _evaluated_ops(config: Config) -> Optional[list]:

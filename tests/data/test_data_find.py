@@ -136,3 +136,10 @@ def test_what_lies_beside_the_splits_is_said(tmp_path, caplog):
     assert folder_of(tmp_path).classes == ["a", "b"]
     assert "1 beside the folders of splits" in caplog.text and "extra" in caplog.text
     assert "1 in no class folder" in caplog.text and "stray.png" in caplog.text
+
+
+def test_folders_that_a_pattern_fits_are_not_passed_over_silently(classes, caplog):
+    save(classes / "0.png")
+    assert len(to_infer(str(classes / "*"))) == 1 and "fits 2 folders as well" in caplog.text
+    caplog.clear()
+    assert len(to_infer(str(classes / "**"))) == 7 and not caplog.text

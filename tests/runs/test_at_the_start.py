@@ -99,6 +99,10 @@ def test_a_batch_that_broken_images_leave_alone_is_left_out(plan, tmp_path):
     ({"Optimizer": {"name": "SGD", "weight_decay": 0.1, "regularizer": {"name": "L2", "coeff": 0.1}}}, "keep one"),
     ({"DataLoader__Eval__dataset": {"name": "Digits", "holdout": 0.5}}, "Eval.dataset.holdout leaves a part"),
     ({"DataLoader__Train__dataset": {"name": "ImageFolder", "root": 2024}}, "root is 2024 .*as text: '2024'"),
+    ({"DataLoader__Train__dataset": {"name": "ImageFolder", "root": "a\0b"}}, "a character of number 0"),
+    ({"Global__output_dir": "a\0b"}, "Global.output_dir .*a character of number 0"),
+    ({"Optimizer": {"name": "SGD", "lr": {"learning_rate": 0}}}, "learning_rate is 0.0: it must be above 0"),
+    ({"Global__cache_features": True, "Global__feature_cache": "/proc/nope"}, "feature_cache /proc/nope cannot be"),
 ])
 def test_mistakes_are_said_before_anything_is_made(plan, tmp_path, change, message):
     with pytest.raises(UserError, match=message):
@@ -117,6 +121,24 @@ def test_a_test_image_that_is_none_is_found_before_training(plan, tmp_path, monk
         path.write_bytes(b"no image")
     with pytest.raises(UserError, match="none of the 4 test images can be read"):
         experiment.train(plan(DataLoader__Eval={"dataset": skip}))
+
+
+@pytest.mark.parametrize("side", ["Train", "Eval"])
+def test_images_of_another_size_are_said_before_training(plan, tmp_path, side):
+    """Those of the evaluation were found out after the first epoch."""
+    larger = [{"ResizeImage": {"size": 24}}, *OPS[1:]]
+    folder = {"name": "ImageFolder", "root": str(tmp_path / "data"), "transform_ops": larger}
+    with pytest.raises(UserError, match=f"DataLoader.{side}.dataset.transform_ops make images of 24 x 24 and the "
+                                        "network takes 16 x 16"):
+        experiment.train(plan(**{f"DataLoader__{side}": {"dataset": folder, "sampler": {"batch_size": 4}}}))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_operator_that_does_not_fit_the_test_images_is_said_before_training(plan, tmp_path):
+    folder = {"name": "ImageFolder", "root": str(tmp_path / "data"), "transform_ops": [{"CropImage": {"size": 99}}]}
+    with pytest.raises(UserError, match=r"test.a.0.png: CropImage"):
+        experiment.train(plan(DataLoader__Eval={"dataset": folder}))
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_was_said_before_the_folder_stands_in_its_log(plan, tmp_path):
