@@ -1,7 +1,9 @@
 """Configs: inheritance, overrides, and one clear line for each mistake."""
 import pytest
+import yaml
 
 from ppadapt import config
+from ppadapt.config import reading
 from ppadapt.errors import ConfigError
 
 MINIMAL = """
@@ -110,3 +112,10 @@ def test_construct_checks_options_by_their_signature():
         config.construct(choices, {"name": "thing"}, "T")
     with pytest.raises(ConfigError, match="needs a `name`"):
         config.construct(choices, {}, "T")
+
+
+def test_yaml_reads_back_as_what_was_written():
+    """Of the names of classes in an export: U+0085 was read back as a blank."""
+    names = ["a\x85b", "\x85", "a\u2028b", " a ", "名", "null", "1.0", "a: b", "#1", "a\nb\n", "'\"\\", "x y " * 90]
+    text = reading.yaml_text({"label_list": names})
+    assert yaml.safe_load(text) == {"label_list": names} and "名" in text

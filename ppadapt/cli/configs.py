@@ -22,11 +22,10 @@ def main(arguments: list[str]) -> None:
     from ..errors import UserError
 
     if args.show:
-        import yaml
-
         from .. import config
+        from ..config.reading import yaml_text
 
-        print(yaml.safe_dump(config.load(args.show).to_dict(), sort_keys=False, allow_unicode=True), end="")
+        print(yaml_text(config.load(args.show).to_dict()), end="")
         return
     listed = [name for name in shipped.names() if all(word.lower() in name.lower() for word in args.words)]
     if not listed:

@@ -24,6 +24,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--force", action="store_true", help="replace an exported folder that is there")
     args = parser.parse_args(arguments)
     from .. import config, log
+    from ..errors import printable
     from ..serve import service as serving
 
     loaded = config.load(args.config, args.override)
@@ -31,4 +32,4 @@ def main(arguments: list[str]) -> None:
     difference = serving.export_model(loaded, args.output, args.format, args.tolerance, args.force)
     print(f"largest difference of a log-probability from dygraph's: {difference:.1e} (tolerance {args.tolerance:.0e})")
     for path in sorted(args.output.iterdir()):
-        print(f"{path}  {path.stat().st_size / 1e6:.2f} MB")
+        print(f"{printable(path)}  {path.stat().st_size / 1e6:.2f} MB")

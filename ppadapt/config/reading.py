@@ -96,6 +96,19 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(" ".join(said.split())) from None
 
 
+class _Dumper(yaml.SafeDumper):
+    """PyYAML writes U+0085, a line end of old, unescaped in all but double quotes, and reads it as a blank."""
+
+
+_Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar(
+    "tag:yaml.org,2002:str", text, style='"' if "\x85" in text else None))
+
+
+def yaml_text(data: Any) -> str:
+    """YAML of plain data for people, in their own letters, which reads back as the same."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
 def read(path: Path) -> tuple[dict, list[Path]]:
     """A config file over those of its `_base_`, and all files that were read.
 

@@ -11,12 +11,12 @@ from typing import Any, Callable, Iterator, Optional, Sequence
 
 import numpy as np
 import paddle
-import yaml
 from PIL import Image
 
 from .. import build, files, log
 from .. import config as configs
 from ..config import Config
+from ..config.reading import yaml_text
 from ..data import build_transforms, labels
 from ..engine import checkpoint, processes
 from ..engine import evaluate as evaluation
@@ -54,8 +54,7 @@ def train(config: Config, source: Optional[Path] = None) -> dict:
     log.setup(notes=config.notes, facts=config.facts)
     job, model = build.job(config, name_of(config, source))
     if job.processes.first:
-        config_text = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
-        files.write_text(job.folder / "config.yaml", config_text)
+        files.write_text(job.folder / "config.yaml", yaml_text(config.to_dict()))
     log.LOGGER.info("ppadapt %s, paddle %s, %s, Python %s", __version__, paddle.__version__, paddle.get_device(),
                     platform.python_version(), extra=log.OF_ONE_RUN)
     for line in filter(None, (model.report, model.adaptation.summary(), *model.notes)):

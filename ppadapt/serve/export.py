@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any, Mapping
 
 import paddle
-import yaml
 from paddle import nn
 
 from .. import paddle_compat
-from ..config.reading import parse_yaml
+from ..config.reading import parse_yaml, yaml_text
 from ..data import build_transforms
 from ..errors import ConfigError, brief, choose
 from ..tasks import Task
@@ -97,8 +96,7 @@ def check_kind(kind: str) -> None:
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write `inference.yml`."""
-    text = yaml.safe_dump(dict(manifest), sort_keys=False, allow_unicode=True, width=110)
-    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    (folder / MANIFEST).write_text(yaml_text(dict(manifest)), encoding="utf-8")
 
 
 def read_manifest(folder: Path) -> dict:

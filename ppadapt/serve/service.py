@@ -10,10 +10,10 @@ from typing import Optional
 
 import numpy as np
 import paddle
-import yaml
 
 from .. import build, files
 from ..config import Config
+from ..config.reading import yaml_text
 from ..data import build_transforms
 from ..errors import ConfigError, UserError
 from ..log import LOGGER
@@ -163,8 +163,7 @@ def _write(model: build.TunedModel, folder: Path, kind: str, tolerance: float) -
     if not difference <= tolerance:
         raise UserError(f"the exported network differs from dygraph by {difference:.1e} in {task.measure}, more "
                         f"than the tolerance of {tolerance:.1e}: nothing was written")
-    (folder / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True),
-                                        encoding="utf-8")
+    (folder / "config.yaml").write_text(yaml_text(config.to_dict()), encoding="utf-8")
     tuned = model.manifest({})
     export.write_manifest(folder, {
         "Global": {"model_name": config.Arch.name},
