@@ -144,7 +144,7 @@ def test_the_curve_goes_on_without_gap_or_double_point(tmp_path, monkeypatch):
 
 
 def test_the_best_model_so_far_comes_along(tmp_path):
-    still = {"name": "SGD", "lr": {"name": "Constant", "learning_rate": 0.0}}
+    still = {"name": "SGD", "lr": {"name": "Constant", "learning_rate": 1e-30}}
     first = experiment.train(plan(tmp_path, Arch__head="Linear", Optimizer=still))
     again = experiment.train(plan(tmp_path, Arch__head="Linear", Optimizer=still, Global__checkpoints=first["folder"]))
     on = experiment.train(plan(tmp_path, Arch__head="Linear", Optimizer=still, Global__checkpoints=first["folder"],
