@@ -1,6 +1,7 @@
 """A network by name with its pretrained weights: what the converter refuses is refused, what is left out is said."""
 from __future__ import annotations
 
+import os
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Collection, Iterable, Optional
@@ -8,7 +9,8 @@ from typing import Any, Collection, Iterable, Optional
 from paddle import nn
 
 from . import weights
-from .errors import ConfigError, UserError, choose
+from .errors import ConfigError, UserError, brief, choose
+from .log import LOGGER
 from .models.anatomy import Anatomy, find
 from .models.catalogue import NETWORKS, Entry
 from .models.layers import act_of
@@ -55,7 +57,10 @@ def network_and_report(
     net.built_as = {"name": name, "family": entry.family, "options": {**entry.defaults(), **options}}
     if pretrained in (None, False):
         return net, None
-    path = _published(name, entry) if pretrained is True else Path(pretrained)
+    if not isinstance(pretrained, (str, os.PathLike, bool)) or pretrained == "":
+        raise ConfigError(f"Arch.pretrained is {brief(pretrained)}: give a path, True for the weights that ship or "
+                          "that PaddleClas has, or null for random ones")
+    path = _published(name, entry) if pretrained is True else Path(pretrained).expanduser()
     if not path.exists():
         raise ConfigError(f"Arch.pretrained {path} does not exist. Give the path of a weight file (.pdparams, .pth, "
                           ".safetensors, .npz) or of a folder with one, True for the weights that ship or that "
@@ -157,6 +162,10 @@ def load(net: nn.Layer, entry: Entry, path: Path, new: tuple[str, ...] = (), key
         raise weights.WeightsError(f"{path} is a tuned file, without the network that it was trained on: give that as "
                                    "Arch.pretrained and this as Global.pretrained_model")
     report.raise_if_incomplete()
+    nothing = [n for n, a in arrays.items() if n.endswith(".weight") and not entry.anatomy.is_head(n) and not a.any()]
+    if nothing:
+        LOGGER.warning("%s: %s are zeros only, so that nothing comes through those layers: is the download whole?",
+                       path, weights.compact(nothing))
     for name, array in arrays.items():
         state[name].set_value(array)
     return report

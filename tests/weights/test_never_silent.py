@@ -397,3 +397,19 @@ def test_a_block_of_number_a_billion_is_a_gap_and_not_a_billion_blocks():
     found = to_ours(RawCheckpoint(plain(**{"blocks.1000000000.norm1.weight": np.ones(16, "f4")}), "torch-zip", "x.pth"))
     with pytest.raises(WeightsError, match=r"it lacks \d+ tensors: blocks.1000000000.norm1.bias"):
         found.raise_if_incomplete()
+
+
+def test_weights_of_zeros_only_are_warned_of(tmp_path, caplog):
+    """What a download that was not finished leaves in a file that had its size from the start."""
+    write_torch(str(tmp_path / "x.pth"), plain(**{"blocks.1.mlp.fc1.weight": np.zeros((32, 16), "f4")}))
+    ppadapt.network("vit_base_patch16", pretrained=tmp_path / "x.pth", pool="avg", **SMALL)
+    assert "x.pth: blocks.1.mlp.fc1.weight are zeros only" in caplog.text
+
+
+@pytest.mark.parametrize("given", ["", 3, ["x.pth"]])
+def test_what_is_no_path_names_no_file(tmp_path, monkeypatch, given):
+    """An empty one was the current folder, whose weights were taken."""
+    write_torch(str(tmp_path / "pytorch_model.bin"), plain())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ppadapt.UserError, match="Arch.pretrained is .*give a path, True"):
+        ppadapt.network("vit_base_patch16", pretrained=given, pool="avg", **SMALL)
