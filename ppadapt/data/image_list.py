@@ -73,8 +73,8 @@ def _listed(root: Path, listing: Path, delimiter: str, names: dict[int, str],
         path, _, label = line.rpartition(delimiter)
         path, label, where = path.strip(), label.strip(), f"{listing}, line {line_number}"
         if not path or not is_number(label):
-            raise DataError(f"{where}: {brief(line)} is not 'path{delimiter}label' with a label of 0 or more: correct "
-                            "it, or set delimiter.")
+            raise DataError(f"{where}: {brief(line)} is not 'path{delimiter}label' with a label from 0 to 999999999: "
+                            "correct it, or set delimiter.")
         if names and int(label) not in names:
             raise DataError(f"{where}: label {int(label)} is not in class_id_map_file, which names {len(names)} "
                             f"classes from {min(names)} to {max(names)}.")
@@ -99,7 +99,8 @@ def _class_names(path: Path) -> dict[int, str]:
     for line_number, line in lines(path, "ImageNetDataset.class_id_map_file"):
         label, _, name = line.partition(" ")
         if not is_number(label) or not name.strip():
-            raise DataError(f"{path}, line {line_number}: {brief(line)} is not 'label name'.")
+            raise DataError(f"{path}, line {line_number}: {brief(line)} is not 'label name' with a label from 0 to "
+                            "999999999.")
         if names.setdefault(int(label), name.strip()) != name.strip():
             raise DataError(f"{path}, line {line_number}: label {label} is {names[int(label)]!r} already.")
     if max(names, default=0) >= limits.limit("PPADAPT_MAX_CLASSES"):

@@ -8,6 +8,7 @@ Rank 0 alone writes files. What travels and how to start on several machines: do
 from __future__ import annotations
 
 import os
+import socket
 from typing import Any, Callable, Iterator, Optional, Sequence
 
 import paddle
@@ -175,6 +176,7 @@ def join() -> Processes:
     if started() > 1 and _joined is ALONE:
         if paddle.get_device() == "cpu":
             os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"  # also where Paddle was built for a GPU
+        _check_port()
         try:
             paddle.distributed.init_parallel_env()
         except _FAILURES as error:
@@ -183,6 +185,30 @@ def join() -> Processes:
                                "paddle.distributed.launch, on several machines with --master") from None
         _joined = Processes(paddle.distributed.get_rank(), paddle.distributed.get_world_size())
     return _joined
+
+
+def _check_port() -> None:
+    """Paddle aborts rank 0, with a C++ traceback, where it cannot listen at the place at which all meet.
+
+    Raises:
+        ProcessError: which says where that is.
+    """
+    if os.environ.get("PADDLE_TRAINER_ID") != "0":
+        return
+    given = os.environ
+    place = f"{given['MASTER_ADDR']}:{given['MASTER_PORT']}" if given.get("MASTER_ADDR") and given.get("MASTER_PORT") \
+        else given.get("PADDLE_MASTER") or given.get("PADDLE_TRAINER_ENDPOINTS", "").partition(",")[0]
+    port = place.rpartition(":")[2]
+    try:
+        with socket.socket() as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Paddle does
+            trial.bind(("", int(port)))
+            trial.listen()
+    except (OSError, OverflowError, ValueError) as error:
+        raise ProcessError(f"rank 0 cannot listen at {place!r}, where the processes are to meet "
+                           f"({getattr(error, 'strerror', None) or error}): give another port, with --master of "
+                           "paddle.distributed.launch or in PADDLE_MASTER, and end what is left of an earlier run"
+                           ) from None
 
 
 def _buckets(tensors: Sequence[paddle.Tensor]) -> Iterator[list[paddle.Tensor]]:

@@ -102,8 +102,9 @@ def train(config: Config, source: Optional[Path] = None) -> dict:
     if job.processes.first:
         files.write_json(job.folder / "results.json", results)
     log.LOGGER.info("\n%s", table([results], model.task), extra=log.OF_ONE_RUN)
-    log.LOGGER.info("results.json, train.log and the tuned file are in %s; curves: visualdl --logdir %s",
-                    job.folder, config.Global.output_dir, extra=log.OF_ONE_RUN)
+    log.LOGGER.info("results.json, train.log%s are in %s; curves: visualdl --logdir %s",
+                    " and the tuned file" if best.is_file() else "", job.folder, config.Global.output_dir,
+                    extra=log.OF_ONE_RUN)
     return results
 
 

@@ -60,7 +60,7 @@ def start(count, cases, folder, **environment):
 
 def together(count, cases, folder):
     """What each rank finds of the cases: a list of {name: results}."""
-    said = [one.communicate(timeout=120)[0] for one in start(count, cases, folder)]
+    said = [one.communicate(timeout=300)[0] for one in start(count, cases, folder)]
     assert all((folder / f"rank{rank}.json").is_file() for rank in range(count)), "\n".join(said)[-6000:]
     return [json.loads((folder / f"rank{rank}.json").read_text(encoding="utf-8")) for rank in range(count)]
 
@@ -82,6 +82,15 @@ BFLOAT16 = {"AMP": {"level": "O1", "dtype": "bfloat16"}, "Optimizer": {
 WHOLE = {"draws": {"Global__save_interval_steps": 8, "EMA__decay": 0.9},
          "draws, statistics per process": {"Global__save_interval_steps": 8, "Global__sync_batchnorm": False}}
 QUICK_ADAMW = {"Global__update_freq": 3, "Global__epochs": 5}
+
+
+def whole_tree(folder, **options):
+    """One of `WHOLE`, of 10 steps."""
+    whole = tree(folder, 8, Tuning={"name": "AdaptFormer", "bottleneck": 4, "dropout": 0.3}, Global__epochs=1,
+                 **options)
+    whole["DataLoader"]["Train"]["dataset"]["limit"] = 148
+    return whole
+
 
 
 def method_tree(tmp_path, batch_size, name):
@@ -154,9 +163,7 @@ def two(tmp_path_factory, evaluations):
     cases["one epoch of two"] = {"config": tree(folder / "cut", 8, Global__epochs=1, Global__save_interval_steps=6,
                                                        **CONSTANT)}
     for name, options in WHOLE.items():
-        whole = tree(folder / name, 8, Tuning={"name": "AdaptFormer", "bottleneck": 4, "dropout": 0.3},
-                     Global__epochs=1, **options)
-        whole["DataLoader"]["Train"]["dataset"]["limit"] = 148
+        whole = whole_tree(folder / name, **options)
         cases[name] = {"config": whole}
         cases[f"{name}, cut"] = {"config": whole, "goes_on": [name, 8]}
     return together(2, {**cases, **_evaluated(evaluations)}, folder / "found")
@@ -292,6 +299,23 @@ def test_where_one_process_ends_the_others_stop_and_say_so(tmp_path):
     assert "Traceback" not in said
 
 
+@pytest.mark.needs_paddle("random state of a CPU")
+def test_a_run_of_which_one_process_was_killed_goes_on_to_the_same_end(two, tmp_path):
+    """SIGKILL of rank 1 between two saved steps: what was saved is whole, and ends as the run that nobody killed."""
+    whole = whole_tree(tmp_path, **WHOLE["draws"])
+    first, second = start(2, {"dies": {"config": whole, "at": 10, "then": "is killed"}}, tmp_path / "found")
+    said, _ = first.communicate(timeout=60)
+    second.communicate(timeout=60)
+    assert second.returncode == -9 and first.returncode == 1
+    assert "rank 0 of 2 processes stops, for another one has ended or is out of reach" in said.splitlines()[-1]
+    kept = checkpoint.steps(next(tmp_path.glob("out/run/*/ckpt")))
+    assert [path.name for path in kept if checkpoint.is_whole(path)] == ["step-000008"]
+    whole["Global"]["checkpoints"] = str(kept[-1])
+    rest = together(2, {"rest": {"config": whole}}, tmp_path / "rest")[0]["rest"]
+    assert same(tuned(two[0]["draws"]), tuned(rest)) and same(tuned(two[0]["draws"], "best_model"),
+                                                              tuned(rest, "best_model"))
+
+
 def test_where_one_process_hangs_the_others_stop_and_say_so(tmp_path):
     case = {"config": tree(tmp_path, 8, Global__epochs=50), "at": 5, "then": "hangs"}
     first, second = start(2, {"hangs": case}, tmp_path / "found", PPADAPT_WAIT_SECONDS="4")
@@ -304,6 +328,30 @@ def test_where_one_process_hangs_the_others_stop_and_say_so(tmp_path):
     assert "rank 0 of 2 processes has waited" in said
     assert "rank 0 of 2 processes stops: it has waited 4 s for another one, which hangs or" in said.splitlines()[-1]
     assert "Traceback" not in said and list(tmp_path.glob("out/run/*/train.log"))
+
+
+@pytest.mark.parametrize("variables", [{"PADDLE_MASTER": "127.0.0.1:{}"}, {"PADDLE_TRAINER_ENDPOINTS": "h:{},h:1"},
+                                       {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "{}", "PADDLE_MASTER": "h:1"}])
+def test_a_port_that_is_taken_is_named(variables, monkeypatch):
+    """Paddle would abort."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        for name, value in {"PADDLE_TRAINERS_NUM": "2", "PADDLE_TRAINER_ID": "0", **variables}.items():
+            monkeypatch.setenv(name, value.format(other.getsockname()[1]))
+        monkeypatch.setenv("PADDLE_DISTRI_BACKEND", "gloo")  # which join sets
+        with pytest.raises(processes.ProcessError, match=f"rank 0 cannot listen at '.*:{other.getsockname()[1]}', "
+                                                         r"where the processes are to meet \(Address already in use"):
+            processes.join()
+
+
+@pytest.mark.parametrize("place", ["h:99999", "h", "h:x"])
+def test_a_place_to_meet_that_is_none_is_named(place, monkeypatch):
+    for name, value in {"PADDLE_TRAINERS_NUM": "2", "PADDLE_TRAINER_ID": "0", "PADDLE_MASTER": place}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PADDLE_DISTRI_BACKEND", "gloo")
+    with pytest.raises(processes.ProcessError, match=f"rank 0 cannot listen at '{place}'"):
+        processes.join()
 
 
 def test_processes_that_never_come_are_named(monkeypatch):

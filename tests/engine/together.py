@@ -1,11 +1,12 @@
 """Run by test_processes.py, as one of several processes: trains or evaluates what a file says.
 
 argv: a JSON file, {name: {"config": ..., "evaluate": bool, "at": step before which rank 1 does what "then" says, "ends"
-without a word or "hangs", "goes_on": [the name of a case before, one of its saved steps]}}, and a folder for what each
-rank finds.
+without a word, "is killed" or "hangs", "goes_on": [the name of a case before, one of its saved steps]}}, and a folder
+for what each rank finds.
 """
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -27,6 +28,8 @@ def fail(step: int, how: str) -> None:
         if len(steps) == step and processes.join().rank == 1:
             if how == "ends":
                 os._exit(9)
+            if how == "is killed":
+                os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(1000)
         run(job)
 
