@@ -91,7 +91,8 @@ class Facts:
                 self.assume(option, value, str(why))
             for option, choices in said["asked"].items():
                 self.ask(option, str(choices))
-            self.preprocess, self.preprocess_from = dict(said["preprocess"]), str(said["preprocess_from"])
+            if not self.preprocess_from.endswith(".json"):  # what stands beside the file is somebody's word
+                self.preprocess, self.preprocess_from = dict(said["preprocess"]), str(said["preprocess_from"])
             if not all(three_numbers(self.preprocess[what]) for what in ("mean", "std") if what in self.preprocess):
                 raise ValueError("mean and std")
             # The network that ships was written before there were three ways.
