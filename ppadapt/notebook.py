@@ -109,7 +109,7 @@ class Here:
             UserError: where pip fails, with what it said last.
         """
         before = _installed()
-        print(f"installing {', '.join(packages)}" + f" into {self.libraries}" * bool(self.libraries) + " ...", flush=True)
+        print(f"installing {', '.join(packages)}" + (f" into {self.libraries}" if self.libraries else ""), flush=True)
         _pip(self.install_command(*packages))
         importlib.invalidate_caches()
         new = [name for name in _installed() if name not in before] or [_name(package) for package in packages]
