@@ -8,6 +8,9 @@ from typing import Callable, Optional
 
 from ..log import BESIDE_BAR, LOGGER, bar, say
 
+# tqdm's own without batches per second, so that 80 columns hold the numbers.
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+
 
 class Pace:
     """Of a whole run: when the log got its last line of an epoch's inside, and how long evaluations take."""
@@ -40,7 +43,7 @@ class EpochLog:
         self.schedule_name, self.processes, self.pace = schedule_name, processes, pace or Pace()
         self.reader = self.busy = 0.0
         self.images = self.done = 0
-        self.bar = bar(total=batches, initial=first, desc=f"epoch {epoch}/{epochs}", unit="batch")
+        self.bar = bar(total=batches, initial=first, desc=f"epoch {epoch}/{epochs}", bar_format=_BAR)
         self.last = time.perf_counter()
 
     def read(self) -> None:

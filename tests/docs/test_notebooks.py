@@ -102,3 +102,16 @@ def test_the_first_cell_installs_a_wheel_where_it_lasts(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "notebooks" / "installed").read_text() == wheel.name
     assert done.stdout.startswith("the installed one [") and wheel.name not in done.stdout
+
+
+def test_what_is_committed_of_an_output_has_no_bars_no_times_and_no_folders_of_a_machine():
+    nbformat = pytest.importorskip("nbformat")
+    said = [nbformat.v4.new_output("stream", name=name, text=text) for name, text in (
+        ("stdout", "\repoch 1/2:   0%|"), ("stderr", "W1126 of a library"), ("stdout", "\repoch 1/2: 100%|"),
+        ("stdout", "\r               \r"), ("stdout", "[2026/11/26 22:10:58] ppadapt INFO: in /a/b/output\n"))]
+    widget = nbformat.v4.new_output("display_data", {"application/vnd.jupyter.widget-view+json": {}})
+    cell = nbformat.v4.new_code_cell("train()", outputs=[*said, widget], metadata={"tags": ["x"], "execution": {}})
+    book = nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {}})
+    tool("notebooks").tidy(book, {"/a/b": "."})
+    assert [output["text"] for output in cell.outputs] == ["ppadapt INFO: in ./output\n"]
+    assert cell.metadata == {"tags": ["x"]} and "widgets" not in book.metadata
