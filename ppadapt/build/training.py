@@ -213,7 +213,11 @@ def _schedule(config: Config, train_loader: Loader, processes: int) -> Schedule:
     check_schedule(options)
     batches, update_freq = len(train_loader), config.Global.update_freq
     steps_per_epoch = -(-batches // update_freq)  # rounded up: the last step may be of fewer batches
-    return Schedule(steps_per_epoch, config.Global.epochs, processes * train_loader.batch_size * update_freq, **options)
+    schedule = Schedule(steps_per_epoch, config.Global.epochs, processes * train_loader.batch_size * update_freq,
+                        **options)
+    if not schedule.peak and schedule.name != "Piecewise":  # whose first rate it is
+        LOGGER.warning("Optimizer.lr.learning_rate is 0: nothing is trained but the running statistics of BatchNorm")
+    return schedule
 
 
 def _optimizer(config: Config, parameters: Mapping[str, Any], schedule: Schedule) -> Any:

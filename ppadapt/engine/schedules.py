@@ -23,7 +23,6 @@ from ..options import check_against, hints_of, options_of
 from ..ranges import Amount, Count, Positive, Range, Rate, Share, Whole
 
 Fraction = Annotated[float, Range(0, 1, below=True)]
-BaseRate = Annotated[float, Range(0, 1000, above=True)]  # with 0 nothing is trained
 Divisor = Annotated[float, Range(1, 1e6)]
 
 
@@ -178,7 +177,7 @@ class Schedule(paddle_lr.LRScheduler):
     """
 
     def __init__(self, steps_per_epoch: int, epochs: int, batch_size: int = 1, name: str = "Constant",
-                 learning_rate: Optional[BaseRate] = None, base_batch_size: Optional[Count] = None,
+                 learning_rate: Optional[Rate] = None, base_batch_size: Optional[Count] = None,
                  warmup_epoch: Union[Whole, Amount, None] = None, warmup_start_lr: Rate = 0.0,
                  by_epoch: bool = False, **options: Any):
         given = {"name": name, **options}

@@ -57,9 +57,24 @@ def _in_turn(predict: Predict) -> Predict:
     return alone
 
 
+def _of_images(predict: Predict) -> Predict:
+    """`predict`, which sees nothing but batches of float32 in order: Paddle Inference's C++ side ends the process on
+    an empty one, and answers to other kinds with its own inner errors."""
+    @functools.wraps(predict)
+    def checked(images: np.ndarray) -> np.ndarray:
+        images = np.asarray(images)
+        if images.dtype.kind != "f" or images.ndim < 2 or not images.size:
+            raise ConfigError(f"images are {images.dtype} {list(images.shape)}: give one or more, float32 "
+                              "[N, C, H, W], made ready by the operators of the evaluation")
+        return predict(np.ascontiguousarray(images, np.float32))
+
+    return checked
+
+
 def dygraph(network, task: Task) -> Predict:
     """The network as it is, in eval mode."""
 
+    @_of_images
     @_in_turn
     @paddle.no_grad()
     def predict(images: np.ndarray) -> np.ndarray:
@@ -85,8 +100,9 @@ def load(folder: Path, kind: str, device: str = "cpu", precision: str = "float32
     backend = backend or READERS[kind][0]
     check(backend, precision, device.partition(":")[0])
     if backend == "openvino":
-        return _openvino(folder, device, precision)
-    return _onnx(folder, device) if backend == "onnx" else _paddle_inference(folder, kind, device, precision)
+        return _of_images(_openvino(folder, device, precision))
+    return _of_images(_onnx(folder, device) if backend == "onnx" else
+                      _paddle_inference(folder, kind, device, precision))
 
 
 def _paddle_inference(folder: Path, kind: str, device: str, precision: str) -> Predict:

@@ -191,13 +191,17 @@ def _load(folder: Path, task: Task, backend: Optional[str], precision: str, devi
         raise ConfigError(f"{folder} is for --backend {' or '.join(readers)}, not {backend}: leave --backend out, or "
                           "export anew")
     classes = export.label_list(manifest)
-    return Service(_named(backends.load(folder, kind, device, precision, backend), classes, folder), task, classes,
-                   tuple(ours["input"]["shape"][1:]), manifest["PreProcess"]["transform_ops"])
+    shape = tuple(ours["input"]["shape"][1:])
+    return Service(_named(backends.load(folder, kind, device, precision, backend), shape, classes, folder), task,
+                   classes, shape, manifest["PreProcess"]["transform_ops"])
 
 
-def _named(predict: backends.Predict, classes: list[str], folder: Path) -> backends.Predict:
-    """`predict`, whose answers must have a name each."""
+def _named(predict: backends.Predict, shape: tuple[int, ...], classes: list[str], folder: Path) -> backends.Predict:
+    """`predict`, whose images must have the size that was exported and whose answers a name each."""
     def checked(images: np.ndarray) -> np.ndarray:
+        if np.shape(images)[1:] != shape:
+            raise ConfigError(f"the network of {folder} takes images [N, {', '.join(map(str, shape))}] and got "
+                              f"{list(np.shape(images))}: make them ready by the operators of its {export.MANIFEST}")
         answers = predict(images)
         if answers.ndim != 2 or answers.shape[1] != len(classes):
             raise ConfigError(f"the network of {folder} answers with {list(answers.shape[1:])} numbers and "

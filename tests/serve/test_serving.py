@@ -232,6 +232,22 @@ def test_eight_threads_with_batches_of_other_sizes_get_their_own_answers(plan, b
             assert max(np.abs(answer - expected[i]).max() for answer in answers) < 1e-6
 
 
+@pytest.mark.parametrize("folder", [True, False], ids=["exported", "dygraph"])
+def test_arrays_of_another_kind_are_made_right_or_named(plan, exported, folder):
+    """Paddle Inference ended the process on an empty batch, and had errors of its own for the others."""
+    predict = serving.service(plan, exported=exported if folder else None).predict
+    images = np.random.default_rng(0).normal(size=(2, 3, 8, 8)).astype("float32")
+    expected = predict(images)
+    for same in (images.astype("float64"), images.astype(">f4"), np.asfortranarray(images), images.tolist(),
+                 np.repeat(images, 2, axis=3)[..., ::2]):
+        np.testing.assert_allclose(predict(same), expected, atol=1e-6)
+    for wrong, says in ((images[:0], r"\[0, 3, 8, 8\]: give one or more"), (images.astype("uint8"), "are uint8"),
+                        (images[0], r"\[N, 3, 8, 8\] and got \[3, 8, 8\]"), (images.transpose(0, 2, 3, 1), "and got"),
+                        (images[..., :7], "and got")):
+        with pytest.raises(UserError, match=says):
+            predict(wrong)
+
+
 @pytest.mark.parametrize("failures, said", [(1, "it is as it was"), (2, "what was there is in ")])
 def test_an_export_that_cannot_be_put_in_place_loses_nothing(tmp_path, monkeypatch, failures, said):
     made, folder, left = tmp_path / "made", tmp_path / "exp", [None] * failures
