@@ -24,7 +24,15 @@ def forget_places(tree: dict, path: Path, overrides: Sequence[str] = ()) -> list
             continue
         value, default = given.pop(key), getattr(Config.__dataclass_fields__[section].default_factory(), key)
         chosen = any(override.partition("=")[0].strip() == f"{section}.{key}" for override in overrides)
-        if value != default and not chosen:
+        if key == "output_dir" and _lies_in(path, value):
+            given[key] = value  # further runs go beside it
+        elif value != default and not chosen:
             notes.append(f"{path} sets {section}.{key} to {value!r}: what lies in a folder of a run or an export does "
                          f"not choose where files go. It is {default or 'not set'}; give -o {section}.{key}=...")
     return notes
+
+
+def _lies_in(path: Path, output_dir: object) -> bool:
+    """Whether a config is that of a run in this output folder: output_dir / name / time / config.yaml."""
+    folders = path.resolve().parents
+    return isinstance(output_dir, str) and len(folders) > 2 and Path(output_dir).expanduser().resolve() == folders[2]

@@ -26,9 +26,11 @@ def find_config(config: Path, method: str) -> Path:
             return path
     if not config.is_file():
         raise ConfigError(f"config file {config} does not exist")
-    known = {path.stem[len(beginning) + 1:] for beginning in beginnings[:2]
-             for path in config.parent.glob(f"{beginning}_*{config.suffix}")}
-    raise ConfigError(choose("method", method, sorted(known)))
+    known: dict[Path, str] = {}
+    for beginning in beginnings[:2]:  # vit_micro_vpt is "vpt", and not "micro_vpt" as well
+        for path in config.parent.glob(f"{beginning}_*{config.suffix}"):
+            known.setdefault(path, path.stem[len(beginning) + 1:])
+    raise ConfigError(choose("method", method, sorted(known.values())))
 
 
 def _beginnings(config: Path) -> list[str]:

@@ -107,3 +107,15 @@ def test_bases_that_share_bases_are_read_once(tmp_path, load):
     for n in range(1, 40):  # 2 ** 39 readings, were each read where it is named
         (tmp_path / f"b{n}.yaml").write_text(f"_base_: [b{n - 1}.yaml, b{n - 1}.yaml]\n")
     assert load("_base_: b39.yaml\n").Arch.name == "vit_micro_patch4_32"
+
+
+def test_a_run_that_lies_where_its_config_says_keeps_that_place_and_another_folder_chooses_none(tmp_path):
+    """`ppadapt infer --tuned RUN/...` needs no warning; a folder that somebody gave does not say where to write."""
+    for output, kept in ((tmp_path / "out", True), (tmp_path / "elsewhere", False), (tmp_path / "out" / "a-b", False)):
+        run = tmp_path / "out" / "a-b" / "20260101-000000"
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "train.log").write_text("")
+        (run / "config.yaml").write_text(f"_base_: digits/vit_micro_linear\nGlobal: {{output_dir: '{output}'}}\n")
+        loaded = config.load(run / "config.yaml")
+        assert loaded.Global.output_dir == (str(output) if kept else "output")
+        assert any("does not choose where files go" in note for note in loaded.notes) == (not kept)

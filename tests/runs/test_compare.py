@@ -221,7 +221,7 @@ def test_means_and_deviations_of_a_method():
 
 
 def test_a_method_without_a_config_is_named():
-    with pytest.raises(ConfigError, match="Did you mean 'vpt'"):
+    with pytest.raises(ConfigError, match="Did you mean 'vpt'.*Choose from: adaptformer, full, linear, vpt.$"):
         plans.find_config(ROOT / "configs/digits/vit_micro_adaptformer.yaml", "vtp")
 
 
