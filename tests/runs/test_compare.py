@@ -132,6 +132,7 @@ def test_choices_are_made_on_held_out_training_data_and_never_read_the_test_data
     monkeypatch.setattr(experiment, "train", watched_train)
     for digest in ("digest", "sketch"):  # which images they are, not what is answered to them
         monkeypatch.setattr(Digits, digest, lambda self: f"{self.split} {len(self)}")
+    monkeypatch.setattr(Digits, "image_shape", lambda self: None)  # nor how large they are, which is looked at first
     arguments = dict(config=small, methods=["linear"], seeds=[0, 1], folder=tmp_path / "out", holdout=0.25,
                      overrides=[f"DataLoader.{side}.loader.transform_by=image" for side in ("Train", "Eval")],
                      choices=["Optimizer.lr.learning_rate=1e-6,0.3"])
