@@ -51,14 +51,14 @@ def _letters(name: str) -> str:
 
 
 def check_training(data: Dataset, where: str) -> list[str]:
-    """Warnings about labels [N] that are seldom meant: classes without an image.
+    """Warnings about labels that are seldom meant: classes without an image.
 
     Raises:
         DataError: for what is never meant: one class, or a label so far beyond the others that it is a mistake.
     """
-    if data.labels.ndim != 1:
-        return []
     count = len(data.classes)
+    if data.labels.ndim != 1:
+        return _check_rows(data, where) if _says_which(data.labels) else []
     if count < 2:
         way = ("labels are numbers from 0 on, one for each class" if data.implied
                else "put the images of each class into a folder of its own below root")
@@ -74,14 +74,36 @@ def check_training(data: Dataset, where: str) -> list[str]:
     if len(present) == 1:
         raise DataError(f"{where}: every image is of class {brief(data.classes[present[0]])}: there is nothing to tell "
                         f"apart{_of_a_part(data)}.")
-    names = ", ".join(brief(data.classes[i]) for i in missing[:5])
     hint = ""
     if data.implied and missing[0] == 0:
         hint = f": labels count from 0, and these begin at {present[0]}. Subtract that, or set relabel: True"
     elif data.implied:
         hint = ": relabel: True numbers only those that occur"
-    return [f"{where}: {len(missing)} of {count} classes have no training image{_of_a_part(data)} ({names}"
-            f"{' ...' * (len(missing) > 5)}){hint}"]
+    return [f"{where}: {len(missing)} of {count} classes have no training image{_of_a_part(data)} "
+            f"({_some(data.classes, missing)}){hint}"]
+
+
+def _says_which(labels: np.ndarray) -> bool:
+    """Whether targets are rows of 0 and 1, [N, classes]; those of another kind of task may be any numbers."""
+    return labels.ndim == 2 and bool(((labels == 0) | (labels == 1)).all())
+
+
+def _check_rows(data: Dataset, where: str) -> list[str]:
+    """`check_training` of several labels per image, [N, classes] of 0 and 1."""
+    count, part = len(data.classes), _of_a_part(data)
+    never, always = (np.flatnonzero(same) for same in (~data.labels.any(axis=0), data.labels.all(axis=0)))
+    if len(never) + len(always) == count:
+        which = "none" if len(never) == count else "all" if len(always) == count else "the same"
+        raise DataError(f"{where}: every image has {which} of the {count} classes{part}: there is nothing to tell "
+                        "apart. Correct the list")
+    said = [f"{where}: {len(never)} of {count} classes have no training image{part} ({_some(data.classes, never)})"]
+    said += [f"{where}: {len(always)} of {count} classes are in every training image{part} "
+             f"({_some(data.classes, always)}): what they look like cannot be learned"]
+    return said[:1] * bool(len(never)) + said[1:] * bool(len(always))
+
+
+def _some(classes: Sequence[str], which: np.ndarray) -> str:
+    return ", ".join(brief(classes[i]) for i in which[:5]) + " ..." * (len(which) > 5)
 
 
 def match_classes(data: Dataset, classes: Sequence[str], ours: str, theirs: str) -> list[str]:
@@ -112,12 +134,11 @@ def match_classes(data: Dataset, classes: Sequence[str], ours: str, theirs: str)
             table = np.array([places.get(name, 0) for name in data.classes], np.int64)
             labels = table[data.labels]
         data.labels, data.classes = labels, list(classes)
-    if data.labels.ndim == 1:
-        missing = np.setdiff1d(np.arange(len(classes)), data.labels)
-        if len(missing):
-            names = ", ".join(brief(classes[i]) for i in missing[:5])
-            warnings.append(f"{ours}: {len(missing)} of {len(classes)} classes have no test image{_of_a_part(data)} "
-                            f"({names}{' ...' * (len(missing) > 5)}): nothing is measured of them")
+    missing = (np.setdiff1d(np.arange(len(classes)), data.labels) if data.labels.ndim == 1 else
+               np.flatnonzero(~data.labels.any(axis=0)) if _says_which(data.labels) else ())
+    if len(missing):
+        warnings.append(f"{ours}: {len(missing)} of {len(classes)} classes have no test image{_of_a_part(data)} "
+                        f"({_some(classes, missing)}): nothing is measured of them")
     return warnings
 
 

@@ -139,7 +139,8 @@ def test_test_classes_that_training_lacks_are_named(listed):
 def test_rows_of_labels_move_with_their_classes(listed):
     data = listed("0 1")
     data.classes, data.labels = ["b", "a"], np.array([[1, 0], [1, 1]], np.float32)
-    assert match_classes(data, ["a", "b", "c"], "Eval", "Train") == []
+    said = match_classes(data, ["a", "b", "c"], "Eval", "Train")
+    assert said == ["Eval: 1 of 3 classes have no test image ('c'): nothing is measured of them"]
     assert data.labels.tolist() == [[0, 1, 0], [1, 1, 0]]
     data.classes, data.labels = ["b", "z"], np.array([[1, 0], [0, 1]], np.float32)
     with pytest.raises(DataError, match="'z': .*1.png"):

@@ -7,6 +7,7 @@ from PIL import Image
 
 from ppadapt.data import DATASETS, DataError
 from ppadapt.data.cifar import CIFAR10
+from ppadapt.data.labels import check_training, match_classes
 from ppadapt.data.mosaic import make_mosaics
 
 
@@ -116,3 +117,29 @@ def test_mosaics_are_four_images_of_their_own_split_with_their_classes(tmp_path,
     assert sorted(seen) == list(range(24))  # each once before any comes again
     with pytest.raises(DataError, match="is not empty"):
         make_mosaics(None, tmp_path / "m", {"train": 6, "test": 9})
+
+
+@pytest.mark.parametrize("rows, says", [
+    (["1,0,0", "1,0,1", "0,0,1", "0,0,0"], ["1 of 3 classes have no training image ('1')"]),
+    (["1,1,0", "1,1,1", "0,1,1", "1,1,0"], ["1 of 3 classes are in every training image ('1'): what they"]),
+    (["1,1,0", "1,1,0", "0,1,0", "0,1,0"], ["1 of 3 classes have no training image ('2')", "are in every"]),
+    (["1,0,0", "0,1,1"], [])])
+def test_classes_that_cannot_be_learned_are_said(listed, rows, says):
+    (listed / "list.txt").write_text("".join(f"im ages/{k}.png\t{row}\n" for k, row in enumerate(rows)))
+    found = check_training(read(listed), "DataLoader.Train")
+    assert len(found) == len(says) and all(part in line for part, line in zip(says, found))
+
+
+@pytest.mark.parametrize("row, says", [("0,0,0", "none of the 3 classes"), ("1,1,1", "all of the 3 classes"),
+                                       ("1,0,1", "the same of the 3 classes")])
+def test_labels_that_tell_nothing_apart_are_refused(listed, row, says):
+    (listed / "list.txt").write_text("".join(f"im ages/{k}.png\t{row}\n" for k in range(4)))
+    with pytest.raises(DataError, match=f"every image has {says}: there is nothing to tell apart"):
+        check_training(read(listed), "DataLoader.Train")
+
+
+def test_classes_without_a_test_image_are_said(listed):
+    (listed / "list.txt").write_text("im ages/0.png\t1,0,0\nim ages/1.png\t1,0,1\n")
+    data = read(listed)
+    assert match_classes(data, data.classes, "DataLoader.Eval", "DataLoader.Train") == [
+        "DataLoader.Eval: 1 of 3 classes have no test image ('1'): nothing is measured of them"]
