@@ -57,7 +57,7 @@ def network_and_report(
     net.built_as = {"name": name, "family": entry.family, "options": {**entry.defaults(), **options}}
     if pretrained in (None, False):
         return net, None
-    if not isinstance(pretrained, (str, os.PathLike, bool)) or pretrained == "":
+    if pretrained is not True and (not isinstance(pretrained, (str, os.PathLike)) or pretrained == ""):
         raise ConfigError(f"Arch.pretrained is {brief(pretrained)}: give a path, True for the weights that ship or "
                           "that PaddleClas has, or null for random ones")
     path = _published(name, entry) if pretrained is True else Path(pretrained).expanduser()
