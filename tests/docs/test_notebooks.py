@@ -72,6 +72,7 @@ def test_what_is_shown_is_small_whole_and_of_no_machine(name):
                                 if key != "image/png"}, ensure_ascii=False)
             assert not re.search(r"/(work|root|tmp|home/(?!aistudio))\b", shown), shown[:300]
             assert len(shown) < 12_000, f"a cell prints {len(shown)} letters"
+            assert not re.search(r"(trained|done) before|\d+%\|| WARNING: Tuning", shown), "run it anew, whole"
             if "image/png" in output.get("data", {}):
                 picture = Image.open(io.BytesIO(base64.b64decode("".join(output["data"]["image/png"]))))
                 picture.load()
