@@ -95,11 +95,16 @@ def test_the_first_cell_installs_a_wheel_where_it_lasts(tmp_path):
     (installed / "__init__.py").write_text("")
     (installed / "notebook.py").write_text("def setup():\n    return 'the installed one'\n")
     (tmp_path / "notebooks").mkdir()
-    wheel.rename(tmp_path / "notebooks" / wheel.name)
     cell = source(code("quickstart")[0]).replace("%matplotlib inline", "print(here, sys.path)")
-    # Neither our checkout nor what is installed for Python is seen: -I leaves out PYTHONPATH, -S the packages.
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", cell], cwd=tmp_path / "notebooks", capture_output=True,
-                          text=True, timeout=60)
+
+    def run():
+        # Neither our checkout nor what is installed for Python is seen: -I leaves out PYTHONPATH, -S the packages.
+        return subprocess.run([sys.executable, "-I", "-S", "-X", "utf8", "-c", cell], cwd=tmp_path / "notebooks",
+                              capture_output=True, text=True, encoding="utf-8", timeout=60)
+
+    assert "put ppadapt-*.whl beside this notebook" in run().stderr  # nobody has put it there yet
+    wheel.rename(tmp_path / "notebooks" / wheel.name)
+    done = run()
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "notebooks" / "installed").read_text() == wheel.name
     assert done.stdout.startswith("the installed one [") and wheel.name not in done.stdout
