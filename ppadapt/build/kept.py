@@ -75,9 +75,6 @@ def _say(config: Config, built: TunedModel, head_only: bool, why_no_features: st
 
 
 def _features(config: Config, built: TunedModel, plain: Sides, precision: Precision) -> dict[str, Any]:
-    given = config.Global.feature_cache
-    if given and not Path(given).expanduser().is_dir():  # one that is there may be for reading only
-        check_writable(Path(given).expanduser(), "Global.feature_cache")
     ordered = {side: _ordered(config, built, side, given, config.DataLoader.Eval.sampler.batch_size)
                for side, given in plain.items()}
     return features.use(built.adaptation, plain, ordered, lambda side: _key(config, plain[side], side, precision),

@@ -101,7 +101,6 @@ def test_a_batch_that_broken_images_leave_alone_is_left_out(plan, tmp_path):
     ({"DataLoader__Train__dataset": {"name": "ImageFolder", "root": 2024}}, "root is 2024 .*as text: '2024'"),
     ({"DataLoader__Train__dataset": {"name": "ImageFolder", "root": "a\0b"}}, "a character of number 0"),
     ({"Global__output_dir": "a\0b"}, "Global.output_dir .*a character of number 0"),
-    ({"Global__cache_features": True, "Global__feature_cache": "/proc/nope"}, "feature_cache /proc/nope cannot be"),
 ])
 def test_mistakes_are_said_before_anything_is_made(plan, tmp_path, change, message):
     with pytest.raises(UserError, match=message):
