@@ -17,6 +17,7 @@ import json
 import os
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Mapping, Optional
@@ -34,6 +35,7 @@ KEPT = 2
 TUNED, STATE, BEST, PROGRESS = "tuned.safetensors", "state.safetensors", "best_model.safetensors", "progress.json"
 FOLDER = "ckpt"
 ASIDE = ".old"  # what a folder is called while another checkpoint of the same step takes its place
+_known: tuple[tuple, str] = ((), "")  # which file the last best model was, and its sum
 _NAME = re.compile(rf"step-(\d{{6,}})({re.escape(ASIDE)})?")
 
 
@@ -77,10 +79,13 @@ def write(parent: Path, step: int, save_tuned: Callable[[Path], Any], tensors: M
         _save(tensors, temporary / STATE)
         if best is not None:
             link(best, temporary / BEST)
-        sums = {path.name: files.sha256(path) for path in sorted(temporary.iterdir())}
-        text = json.dumps({"format": FORMAT, **progress, "files": sums})
+        written = sorted(temporary.iterdir())
+        with ThreadPoolExecutor(len(written)) as pool:  # sums and disks let other threads run
+            synced, sums = pool.map(_sync, written), list(pool.map(_sum, written))
+            list(synced)  # raises what they raised
+        text = json.dumps({"format": FORMAT, **progress, "files": dict(zip((path.name for path in written), sums))})
         (temporary / PROGRESS).write_text(json.dumps({"sha256": _text_sha256(text), "content": text}), encoding="utf-8")
-        for path in (*temporary.iterdir(), temporary):
+        for path in (temporary / PROGRESS, temporary):
             _sync(path)
         _take_place(temporary, target)
     except BaseException:
@@ -231,6 +236,18 @@ def link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+def _sum(path: Path) -> str:
+    """SHA-256. That of the best model is known from the checkpoint before, where it is the same file."""
+    global _known
+    if path.name != BEST:
+        return files.sha256(path)
+    found = path.stat()
+    place = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    if _known[0] != place:
+        _known = place, files.sha256(path)
+    return _known[1]
 
 
 def _sync(path: Path) -> None:
