@@ -152,6 +152,8 @@ def _load(kind: type, path: Path, stamp: tuple[int, int]) -> dict[str, dict[str,
         parts = [read_batch(files.pop(name), f"{path}: {name}") for name in batches]
         try:
             images = np.concatenate([_images(part["data"]) for part in parts])
+            if not len(images):
+                raise ValueError("they hold no image")
             arrays = {"images": np.ascontiguousarray(images.transpose(0, 2, 3, 1))}
             for label, (key, names_key) in kind.label_keys.items():
                 result[f"{label}_names"] = [name.decode() if isinstance(name, bytes) else str(name)

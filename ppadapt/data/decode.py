@@ -53,8 +53,8 @@ def decode_image(source: bytes | str | os.PathLike, name: str | None = None) -> 
     except BrokenImageError:
         raise
     except Image.DecompressionBombError as error:
-        raise BrokenImageError(f"Image {name} is refused ({error}). The limit are {allowed:,}: if you trust it, set "
-                               "PPADAPT_MAX_PIXELS higher.") from None
+        raise BrokenImageError(f"Image {name} is refused ({str(error).rstrip('.')}). {allowed:,} pixels are the limit: "
+                               "if you trust it, set PPADAPT_MAX_PIXELS higher.") from None
     except Image.UnidentifiedImageError:
         raise BrokenImageError(f"Image {name} cannot be read: its content is none of {', '.join(FORMATS)}.") from None
     # Pillow's plugins raise SyntaxError, struct.error, KeyError and more on files that are damaged.

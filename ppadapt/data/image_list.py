@@ -9,7 +9,7 @@ from typing import Optional
 import numpy as np
 
 from .. import limits
-from ..errors import brief
+from ..errors import brief, printable
 from ..ranges import Count
 from .base import log
 from .errors import DataError
@@ -84,9 +84,9 @@ def _listed(root: Path, listing: Path, delimiter: str, names: dict[int, str],
             raise DataError(f"{where}: {path} has label {int(label)}, and {first[1]} in line {first[0]}: remove one.")
         paths.append(root / path)
         labels.append(int(label))
-        if must_exist and not paths[-1].is_file():
-            raise DataError(f"{where}: image {paths[-1]} does not exist. Correct image_root or the line, or set "
-                            "on_error: skip.")
+        if must_exist and not os.path.isfile(paths[-1]):
+            raise DataError(f"{where}: image {printable(str(paths[-1]), 300)} does not exist. Correct image_root or "
+                            "the line, or set on_error: skip.")
     if not labels:
         raise DataError(f"{listing} names no image.")
     if twice:

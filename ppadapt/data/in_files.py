@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,7 +22,7 @@ class ImagesInFiles(Dataset):
 
     def image(self, i: int) -> np.ndarray:
         # A pipe would wait for ever for somebody to write into it.
-        if self.paths[i].exists() and not self.paths[i].is_file():
+        if os.path.exists(self.paths[i]) and not os.path.isfile(self.paths[i]):
             raise BrokenImageError(f"Image {self.paths[i]} is no file.")
         return decode_image(self.paths[i])
 
@@ -62,7 +63,7 @@ class ImagesInFiles(Dataset):
 def _check_beginning(path: Path) -> None:
     """Raises BrokenImageError for a file that does not begin as an image does."""
     try:
-        if not path.is_file():
+        if not os.path.isfile(path):  # False for a name that no file system takes; Path.is_file would raise
             raise BrokenImageError(f"Image {path} does not exist or is no file.")
         with Image.open(path, formats=FORMATS):
             pass

@@ -154,7 +154,7 @@ def read(folder: Path) -> Checkpoint:
     """
     name = PROGRESS
     try:
-        whole = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
+        whole = json.loads(_file(folder, PROGRESS).read_text(encoding="utf-8"))
         if verifying() and _text_sha256(whole["content"]) != whole["sha256"]:
             raise ValueError("it does not fit its own checksum")
         progress = json.loads(whole["content"])
@@ -164,17 +164,27 @@ def read(folder: Path) -> Checkpoint:
         named = _NAME.fullmatch(folder.name)
         if named and int(named.group(1)) != progress["step"]:
             raise ValueError(f"it is of step {progress['step']}")
+        if not {TUNED, STATE} <= set(progress["files"]) <= {TUNED, STATE, BEST}:
+            raise ValueError(f"it names the files {', '.join(progress['files']) or 'none'}")
         for name, expected in progress["files"].items():
-            if verifying() and files.sha256(folder / name) != expected:
+            path = _file(folder, name)
+            if verifying() and files.sha256(path) != expected:
                 raise ValueError("it does not fit its checksum")
         name = STATE
         return Checkpoint(folder, progress, load_file(str(folder / STATE)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         if isinstance(error, DamagedCheckpoint):
             raise
-        why = "it is missing" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
-        why = str(error) if type(error) is ValueError else why
+        why = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
         raise DamagedCheckpoint(f"{folder} is damaged: {name}: {printable(why, 200)}") from None
+
+
+def _file(folder: Path, name: str) -> Path:
+    """A file of a checkpoint. Raises ValueError for what is none: a pipe or a device would be read for ever."""
+    path = folder / name
+    if not path.is_file():
+        raise ValueError("it is no file" if path.exists() else "it is missing")
+    return path
 
 
 def find(given: str) -> Path:

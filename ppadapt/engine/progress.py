@@ -99,6 +99,8 @@ def restore(job: Job, found: checkpoint.Checkpoint) -> Progress:
         if job.ema and data["ema_steps"] is not None:
             job.ema.set_state_dict({"steps": data["ema_steps"], "average": {
                 name[len("ema/"):]: array for name, array in tensors.items() if name.startswith("ema/")}})
+        elif job.ema and job.schedule.last_epoch > 0:
+            LOGGER.warning("%s has no moving average: it begins anew with what trains", found.folder)
         progress = Progress(int(data["epoch"]), int(data["batch"]), int(data["step"]), list(data["history"]),
                             dict(data["best"]), float(data["seconds"]), data.get("lr", job.optimizer.get_lr()))
         share.restore(job, progress, share.from_plain(tensors, [data["random"], *data.get("random_of_others", ())]))
@@ -172,7 +174,14 @@ def _restore_optimizer(job: Job, state: Mapping[str, np.ndarray]) -> None:
             raise ConfigError(f"Global.checkpoints trained {name}, which does not train here: resume with the "
                               "Arch and Tuning of the run (its config.yaml)")
         own[f"{parameters[name].name}_{rest}"] = paddle.to_tensor(value)
+    if not own and job.schedule.last_epoch > 0 and not isinstance(job.optimizer, paddle.optimizer.SGD):
+        LOGGER.warning("the checkpoint has no state of the optimizer: its moments begin anew")
     try:
+        for key, value in state.items():  # Paddle finds it at the first step
+            name, _, rest = key.partition("|")
+            shape = list(parameters[name].shape)
+            if value.size != 1 and list(value.shape) != shape:
+                raise AssertionError(f"{rest} of {name}: {list(value.shape)} for {shape}")
         job.optimizer.set_state_dict({**own, "LR_Scheduler": job.schedule.state_dict()})
     except (AssertionError, KeyError) as error:
         if not job.allow_changes:

@@ -1,4 +1,6 @@
 """A checkpoint's folder: whole or not there at every moment, whatever is killed, damaged, copied or mixed up."""
+import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -95,6 +97,34 @@ def test_each_file_that_is_damaged_is_named_and_the_checkpoint_before_it(tmp_pat
     assert str(error.value).endswith(f"Go on from the one before: Global.checkpoints={parent / 'step-000003'}")
     found, wrong = checkpoint.newest(tmp_path / "run")
     assert found.folder.name == "step-000003" and len(wrong) == 1 and f"damaged: {name}" in wrong[0]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and pipes")
+@pytest.mark.parametrize("name", [checkpoint.TUNED, checkpoint.STATE, checkpoint.BEST, checkpoint.PROGRESS])
+@pytest.mark.parametrize("what", ["a device", "a pipe", "a folder"])
+def test_what_is_no_file_is_not_read(tmp_path, name, what):
+    """A device or a pipe of a stranger would be read for ever."""
+    folder = write(tmp_path / "run" / "ckpt", 4)
+    (folder / name).unlink()
+    make = {"a device": lambda path: path.symlink_to("/dev/zero"), "a pipe": os.mkfifo, "a folder": os.mkdir}[what]
+    make(folder / name)
+    with pytest.raises(DamagedCheckpoint, match=f"is damaged: {name}: it is no file$"):
+        checkpoint.read(folder)
+
+
+@pytest.mark.parametrize("change", [dict.clear, lambda sums: sums.pop(checkpoint.TUNED),
+                                    lambda sums: sums.update({"../../outside": "0"}),
+                                    lambda sums: sums.update({"/dev/zero": "0"})])
+def test_a_checkpoint_has_sums_of_its_own_files_and_no_others(tmp_path, change):
+    """Of a file without one a flipped bit would pass; others are none of its business."""
+    folder = write(tmp_path / "run" / "ckpt", 4)
+    content = json.loads(json.loads((folder / checkpoint.PROGRESS).read_text(encoding="utf-8"))["content"])
+    change(content["files"])
+    text = json.dumps(content)
+    (folder / checkpoint.PROGRESS).write_text(json.dumps(
+        {"sha256": hashlib.sha256(text.encode()).hexdigest(), "content": text}), encoding="utf-8")
+    with pytest.raises(DamagedCheckpoint, match="is damaged: progress.json: it names the files "):
+        checkpoint.read(folder)
 
 
 def test_where_none_is_whole_that_is_said(tmp_path, trained):

@@ -278,8 +278,8 @@ def test_a_disk_that_fills_up_leaves_the_checkpoint_before(tmp_path, monkeypatch
     assert [path.name for path in folder.iterdir()] == ["step-000003"] and checkpoint.is_whole(folder / "step-000003")
 
 
-def test_checkpoints_of_version_0_1_are_still_read(tmp_path):
-    whole = experiment.train(plan(tmp_path, Global__epochs=2))
+def of_version_0_1(tmp_path, change=lambda optimizer: optimizer):
+    """The files of the first of two epochs, as 0.1 wrote them."""
     job, _ = build.job(plan(tmp_path, Global__epochs=2))
     job.epochs = 1
     experiment.run_training(job)
@@ -289,10 +289,29 @@ def test_checkpoints_of_version_0_1_are_still_read(tmp_path):
     shutil.copyfile(found.tuned, old / "latest.safetensors")
     state = found.progress
     paddle.save({"epoch": 1, "best": state["best"], "history": state["history"], "seconds": state["seconds"],
-                 "schedule": state["schedule"], "scaler": {}, "ema": None,
-                 "optimizer": {name[len("optimizer/"):]: array for name, array in found.tensors.items()
-                               if name.startswith("optimizer/")}},
-                str(old / "latest.pdstates"))
+                 "schedule": state["schedule"], "scaler": {}, "ema": None, "optimizer": change({
+                     name[len("optimizer/"):]: array for name, array in found.tensors.items()
+                     if name.startswith("optimizer/")})}, str(old / "latest.pdstates"))
+    return old
+
+
+def test_what_a_checkpoint_of_version_0_1_lacks_is_said(tmp_path):
+    old = of_version_0_1(tmp_path, lambda optimizer: {})
+    rest = experiment.train(plan(tmp_path, Global__checkpoints=str(old), EMA__decay=0.9))
+    said = Path(rest["folder"], "train.log").read_text("utf-8")
+    assert "has no state of the optimizer: its moments begin anew" in said
+    assert f"{old} has no moving average: it begins anew with what trains" in said
+
+
+def test_moments_of_another_shape_are_refused_before_the_first_step(tmp_path):
+    old = of_version_0_1(tmp_path, lambda optimizer: {name: array.T for name, array in optimizer.items()})
+    with pytest.raises(ConfigError, match=r"other shapes \(moment1_0 of .*: \[4, 24\] for \[24, 4\]\): resume with"):
+        experiment.train(plan(tmp_path, Global__checkpoints=str(old)))
+
+
+def test_checkpoints_of_version_0_1_are_still_read(tmp_path):
+    whole = experiment.train(plan(tmp_path, Global__epochs=2))
+    old = of_version_0_1(tmp_path)
     for given in (old, old / "latest", old / "latest.pdstates"):
         rest = experiment.train(plan(tmp_path, Global__checkpoints=str(given)))
         assert same(tuned(whole), tuned(rest))

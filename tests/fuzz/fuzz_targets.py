@@ -254,12 +254,15 @@ def sums(data: bytes) -> None:
 
 
 def checkpoint(data: bytes) -> None:
-    """progress.json of a checkpoint, with the checksums that fit it, and its tensors after NUL."""
+    """progress.json of a checkpoint, with the checksums that fit it and its files, and its tensors after NUL."""
     folder = FOLDER / "step-000001"
     folder.mkdir(exist_ok=True)
     content, _, state = data.partition(b"\0")
     (folder / "state.safetensors").write_bytes(state)
-    text = content.decode("utf-8", "replace")
+    (folder / "tuned.safetensors").write_bytes(b"")
+    sums = {f"{name}.safetensors": hashlib.sha256(held).hexdigest()
+            for name, held in (("state", state), ("tuned", b""))}
+    text = content.decode("utf-8", "replace").replace('"files": {}', f'"files": {json.dumps(sums)}')
     sealed = {"content": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
     (folder / "progress.json").write_bytes(json.dumps(sealed).encode() if len(data) % 8 else content)
     read_checkpoint(folder)

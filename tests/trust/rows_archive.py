@@ -106,6 +106,8 @@ ROWS = [
     row("evil, protocol 0", archive(batch=evil(0)), r"refused (posix|nt)\.mkdir"),
     row("evil names", archive(meta=evil(4)), r"refused (posix|nt)\.mkdir"),
     row("an array that crashes the interpreter", lambda: archive(batch=_with(data=_crash())), "only numbers are taken"),
+    row("no image", archive(batch=_with(data=np.zeros((0, 3072), "u1"), fine_labels=[], coarse_labels=[])),
+        "they hold no image"),
     row("objects", archive(batch=_with(data=np.array([None] * 4))), "only numbers are taken"),
     row("hash bomb", archive(batch=b"\x80\x02}" + nested(60) + b"K\x01s."), "is not a CIFAR batch"),
     row("lists of lists", archive(batch=b"\x80\x02" + doubled(40) + b"."),
