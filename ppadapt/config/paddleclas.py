@@ -115,8 +115,8 @@ def translate(tree: dict) -> tuple[list[str], list[str]]:
     for place, values in _NEUTRAL.items():
         if _take_out(tree, place, values):
             left_out.append(f"{place} (it says nothing)")
-    if post == {}:
-        del infer["PostProcess"]
+    if isinstance(infer, dict) and not infer.get("PostProcess"):  # all of it was taken, or it was empty
+        infer.pop("PostProcess", None)
     for place, why in REFUSED.items():
         for found in _take_out(tree, place):
             value = "" if isinstance(found, (dict, list)) else f" {brief(found)}"

@@ -148,6 +148,8 @@ def test_a_config_of_paddleclas_is_read_and_says_at_once_what_is_not_taken(tmp_p
                   "Infer.PostProcess.topk is Infer.topk 3"):
         assert place in note
     assert config.load(tmp_path / "a.yaml", ["AMP.use_amp=True"]).AMP.level == "O1"
+    (tmp_path / "b.yaml").write_text(PADDLECLAS.replace("{name: Topk, topk: 3, class_id_map_file: labels.txt}", ""))
+    assert config.load(tmp_path / "b.yaml").Infer.topk == 5
 
 
 def test_all_that_is_wrong_with_the_sections_is_said_at_once(tmp_path):
