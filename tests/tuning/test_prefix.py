@@ -154,6 +154,7 @@ def test_in_bfloat16_streams_take_half_and_move_losses_little(tmp_path):
     assert np.allclose(*losses, rtol=1e-2) and losses[0] != losses[1]
 
 
+@pytest.mark.needs_paddle("rounding of bfloat16 on a CPU")
 def test_bfloat16_is_rounded_to_the_nearest(tmp_path):
     drawn = np.random.RandomState(0).standard_normal(1000).astype(np.float32)
     rounded = streams._as_float32(streams._as_kept(drawn, streams.DTYPES["bfloat16"]))
