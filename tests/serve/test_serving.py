@@ -167,7 +167,7 @@ def test_an_unknown_format_and_a_missing_package_are_one_line(monkeypatch, plan,
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_is_gone_or_damaged_is_named(exported, plan, tmp_path):
+def test_a_file_that_is_gone_or_damaged_is_named(exported, plan, tmp_path, caplog):
     folder = tmp_path / "copy"
     folder.mkdir()
     for path in exported.iterdir():
@@ -178,6 +178,7 @@ def test_a_file_that_is_gone_or_damaged_is_named(exported, plan, tmp_path):
     (folder / "SHA256SUMS").unlink()  # as in folders of older versions
     with pytest.raises(UserError, match=r"inference.pdiparams does not exist: export"):
         serving.service(plan, exported=folder)
+    assert f"{folder} has no SHA256SUMS, which every export has since 0.2" in caplog.text
     (folder / "inference.yml").write_text("Global: {}\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"inference.yml is not of `ppadapt export`"):
         serving.service(plan, exported=folder)

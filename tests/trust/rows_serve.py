@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -100,6 +101,20 @@ def _flip(name, at):
     return lambda folder: (folder / name).write_bytes(flipped((folder / name).read_bytes(), at))
 
 
+def _instead(name, make):
+    def change(folder):
+        (folder / name).unlink()
+        make(folder / name)
+    return change
+
+
+def _without(part):
+    def change(folder):
+        path = folder / "SHA256SUMS"
+        path.write_text("".join(line + "\n" for line in path.read_text().splitlines() if part not in line))
+    return change
+
+
 def refused(case, change, says, call=infer, **more):
     return Row("export", case, export(change, **more), call, says)
 
@@ -186,6 +201,11 @@ ROWS = [
     refused("class names flipped", _flip("inference.yml", 20), "inference.yml is not what was exported", sums=True),
     refused("config flipped", _flip("config.yaml", 5), "config", sums=True),
     refused("sums flipped", _flip("SHA256SUMS", 5), "is not what was exported|is no line of sha256sum", sums=True),
+    refused("sums of nothing", text("SHA256SUMS", b""), "has no sum of config.yaml, inference", sums=True),
+    refused("sums without the weights", _without("pdiparams"), "has no sum of inference.pdiparams", sums=True),
+    refused("sums that are a pipe", _instead("SHA256SUMS", os.mkfifo), "SHA256SUMS is no file", sums=True),
+    refused("sums that are a device", _instead("SHA256SUMS", lambda path: os.symlink("/dev/zero", path)),
+            "SHA256SUMS is no file", sums=True),
     refused("sums of a path", text("SHA256SUMS", b"0" * 64 + b"  ../mine.txt\n"), "is no line of sha256sum", sums=True),
     refused("sums that are binary", text("SHA256SUMS", bytes(range(256))), "cannot be read", sums=True),
     refused("parameters gone", lambda folder: (folder / "inference.pdiparams").unlink(),
