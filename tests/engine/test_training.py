@@ -18,6 +18,7 @@ from ppadapt.engine.stopping import Stopping
 from ppadapt.errors import UserError
 from ppadapt.runs import experiment
 from ppadapt.tuning.frozen.onednn.support import bfloat16_obstacle
+from ppadapt.tuning.frozen.onednn.support import usable as onednn_usable
 
 OPS = [{"ResizeImage": {"size": 32}}, {"NormalizeImage": {"mean": [0.5] * 3, "std": [0.5] * 3, "order": ""}},
        {"ToCHWImage": None}]
@@ -261,6 +262,7 @@ def test_options_without_effect_say_so(tmp_path, capsys, change, message):
 
 def test_the_host_waits_for_the_device_only_where_a_line_is_due(tmp_path, monkeypatch):
     job, _ = build.job(plan(tmp_path, Global__epochs=1, Global__print_batch_step=100))
+    onednn_usable()  # is found out once, and reads
     reads, steps = [], []
     for name in ("numpy", "item", "tolist", "__float__", "__int__", "__bool__"):
         plain = getattr(paddle.Tensor, name)

@@ -16,6 +16,7 @@ from ctypes import byref, c_float, c_int, c_int64, c_size_t, c_uint, c_void_p
 from pathlib import Path
 from typing import Any, Optional, Sequence
 
+import numpy as np
 import paddle
 
 from ....cpu import cores
@@ -141,6 +142,11 @@ class _Argument(ctypes.Structure):
 def loaded() -> Library:
     """The library, loaded once. Raises as `Library`."""
     return Library()
+
+
+def floats(address: int, count: int) -> np.ndarray:
+    """The float32 numbers that lie there, while they do: no copy is made."""
+    return np.frombuffer((c_float * count).from_address(address), np.float32)
 
 
 def threads() -> int:

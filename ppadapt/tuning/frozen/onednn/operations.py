@@ -123,7 +123,8 @@ def layer_norm_gradient(x: paddle.Tensor, grad: paddle.Tensor, weight: paddle.Te
                         mean: paddle.Tensor, variance: paddle.Tensor, epsilon: float) -> tuple:
     """Of LayerNorm's input, weight and bias (oneDNN 3.6 has no gradient of the input alone where there is a weight)."""
     x, grad, weight, bias, mean, variance = map(dense, (x, grad, weight, bias, mean, variance))
-    if (mean.numpy() ** 2 > _FAR ** 2 * (variance.numpy() + epsilon)).any():
+    means, variances = (lib.floats(t.data_ptr(), t.size) for t in (mean, variance))
+    if (means ** 2 > _FAR ** 2 * (variances + epsilon)).any():
         # Float32 has too few digits left for the deviations from such a mean: it is taken off first.
         centred = paddle.empty(x.shape)
         _subtract_from_rows(*rows(x).shape)(x.data_ptr(), mean.data_ptr(), centred.data_ptr())
