@@ -33,15 +33,14 @@ def verifying() -> bool:
 
 
 def limit(name: str) -> int:
-    """The limit of that name. Raises UserError when its variable is no whole number."""
+    """The limit of that name. Raises UserError when its variable is no whole number of at least 0."""
     text = os.environ.get(name)
     if not text:
         default = LIMITS[name][0]
         return min(_MOST_PIXELS, _PIXELS_PER_MEGABYTE * (memory() >> 20)) if default is None else default
-    try:
-        return int(text) if len(text) < 20 else int("")
-    except ValueError:
-        raise UserError(f"{name} is {text!r}: give a whole number, of {LIMITS[name][1]}") from None
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise UserError(f"{name} is {text!r}: give a whole number, of {LIMITS[name][1]}")
+    return int(text)
 
 
 def beyond(name: str, found: int) -> str:

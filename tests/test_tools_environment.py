@@ -91,6 +91,13 @@ def test_a_current_folder_that_is_gone_is_named(tmp_path):
     assert done.returncode == 1 and b"Traceback" not in done.stderr and b"current folder does not exist" in done.stderr
 
 
+@pytest.mark.skipif(os.name == "nt", reason="HOME")
+def test_a_home_in_which_paddle_can_make_nothing_is_named(place):
+    done = tool(place, "train.py", "-c", "конфиг.yaml", environment={"HOME": str(place / "конфиг.yaml")})
+    assert done.returncode == 1 and b"Traceback" not in done.stderr
+    assert "error: Paddle cannot make its folder" in done.stderr.decode() and b"set HOME to" in done.stderr
+
+
 @pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
 def test_closed_streams_a_narrow_screen_and_no_place_for_temporary_files(place, tmp_path):
     """Files that are opened do not take the place of a closed stream, where Paddle's C++ would write into them."""

@@ -102,6 +102,10 @@ def guarded(main: Callable[[], Any], shared: bool = False) -> None:
             sys.exit("error: the output, or a file that was being written, finds no space left on its device")
         if not _in_a_folder():
             sys.exit("error: the current folder does not exist any more: cd to one that does")
+        cache = os.path.join(os.path.expanduser("~"), ".cache")
+        if error.filename in (cache, os.path.join(cache, "paddle")):  # made when Paddle is imported
+            sys.exit(f"error: Paddle cannot make its folder {printable(error.filename)} ({error.strerror}): set HOME "
+                     "to a folder that can be written")
         if error.errno in (errno.EACCES, errno.EPERM):
             sys.exit(f"error: {printable(error)}: change its permissions, or choose another place")
         if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS):

@@ -294,7 +294,7 @@ OTHERS = [
         lambda path: _convert(path, out="out.bin"), "--output out.bin ends in .bin"),
     *(Row("convert", f"a name in the environment: {value}", _file("good.pdparams", _paddle()),
           lambda path, value=value: _with_environment("PPADAPT_MAX_RATIO", value, path),
-          "PPADAPT_MAX_RATIO is .* give a whole number") for value in ("many", "1e3", "9" * 50)),
+          "PPADAPT_MAX_RATIO is .* give a whole number") for value in ("many", "1e3", "-1", "9" * 50)),
 ]
 
 
