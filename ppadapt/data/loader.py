@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import multiprocessing
@@ -17,7 +18,7 @@ from .batch_transforms import build_batch_transforms
 from .batched import BatchedTransform
 from .errors import DataError, choose
 from .handover import AHEAD, Handover
-from .worker import begin
+from .worker import begin, forking
 
 if TYPE_CHECKING:
     import paddle
@@ -200,10 +201,11 @@ class Loader:
         # Workers are forked here, so they see the epoch that was set.
         items, collate = (_Indices, self._plan) if self._batched else (
             _Items, functools.partial(_collate, targets=self.collate, stack=handover.stack if handover else _stack))
-        batches = iter(DataLoader(items(self.dataset), batch_sampler=self._sampler, collate_fn=collate,
-                                  num_workers=self.num_workers, use_shared_memory=False, prefetch_factor=AHEAD,
-                                  worker_init_fn=functools.partial(begin, os.getpid()), return_list=True,
-                                  timeout=LOOKS_UP))
+        loader = DataLoader(items(self.dataset), batch_sampler=self._sampler, collate_fn=collate,
+                            num_workers=self.num_workers, use_shared_memory=False, prefetch_factor=AHEAD,
+                            worker_init_fn=functools.partial(begin, os.getpid()), return_list=True, timeout=LOOKS_UP)
+        with forking() if self.num_workers else contextlib.nullcontext():
+            batches = iter(loader)
         try:
             for n, (batch, indices) in enumerate(zip(batches, self._sampler), self._sampler.start):
                 finished = self._finished(n, batch, indices)

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
 
 EVERY = 0.5  # seconds
+
+
+@contextlib.contextmanager
+def forking() -> Iterator[None]:
+    """Around the start of workers: what is garbage of this process is never collected in them.
+
+    Paddle's reading threads do not exist in a worker: the queue of an iterator that was used before, freed there, may
+    wait for its thread for ever.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def begin(parent: int, number: int) -> None:

@@ -1,5 +1,6 @@
 """Loaders: order, draws, workers, broken images, ranks, mixing."""
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -180,6 +181,33 @@ def test_a_batch_stays_as_it_was_while_others_are_read():
     loader = build_loader(digits(), 2, num_workers=2, transform_by="image")
     kept = list(loader)
     assert same([(x.numpy(), y.numpy()) for x, y in kept], arrays(build_loader(digits(), 2, transform_by="image")))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked")
+def test_workers_do_not_collect_what_this_process_left(tmp_path):
+    """In one of them it waited for ever for a thread of this process: a Paddle iterator that was left early."""
+    here, freed = os.getpid(), tmp_path / "freed in a worker"
+
+    class Left:
+        def __init__(self):
+            self.itself = self
+
+        def __del__(self):
+            if os.getpid() != here:
+                freed.touch()
+
+    class Collecting(DATASETS["Digits"]):
+        def __getitem__(self, i):
+            gc.collect()
+            return super().__getitem__(i)
+
+    gc.disable()
+    try:
+        Left()
+        arrays(build_loader(Collecting("train", transform=RECIPE, limit=8), 2, num_workers=2, transform_by="image"))
+    finally:
+        gc.enable()
+    assert not freed.exists()
 
 
 def test_batches_that_do_not_fit_go_through_pipes(monkeypatch):
