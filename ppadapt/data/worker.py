@@ -15,16 +15,18 @@ EVERY = 0.5  # seconds
 
 @contextlib.contextmanager
 def forking() -> Iterator[None]:
-    """Around the start of workers: what is garbage of this process is never collected in them.
+    """Around the start of workers: what is garbage of this process is never collected in them; `begin` goes on with it.
 
     Paddle's reading threads do not exist in a worker: the queue of an iterator that was used before, freed there, may
     wait for its thread for ever.
     """
-    gc.freeze()
+    collecting = gc.isenabled()
+    gc.disable()  # in a worker too, until `begin`
     try:
         yield
     finally:
-        gc.unfreeze()
+        if collecting:
+            gc.enable()
 
 
 def begin(parent: int, number: int) -> None:
@@ -46,6 +48,8 @@ def begin(parent: int, number: int) -> None:
             time.sleep(EVERY)
         end()
 
+    gc.freeze()
+    gc.enable()
     if hasattr(os, "setsid"):
         os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
