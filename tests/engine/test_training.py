@@ -309,7 +309,7 @@ def test_other_preprocessing_is_refused(tmp_path):
     ({"Global__update_freq": 0}, "at least 1"),
     ({"Arch__name": "vit_micro"}, "Did you mean 'vit_micro_patch4_32'"),
     ({"Arch__pretrained": "nowhere.pdparams"}, "does not exist"),
-    ({"Arch__pretrained": True}, "does not fit the network"),
+    ({"Arch__pretrained": True}, "is of another network: num_heads is 3"),
     ({"Arch__head": "Lin"}, "Arch.head 'Lin' is unknown"),
     ({"AMP": {"level": "O3"}}, "AMP.level 'O3' is unknown"),
     ({"Arch__frozen_dtype": "float8"}, "Arch.frozen_dtype 'float8' is unknown"),
