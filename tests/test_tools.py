@@ -1,6 +1,7 @@
 """The tools from the command line: what works, and that a user's mistake is one line without a traceback."""
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -112,5 +113,8 @@ def test_a_tool_is_the_command_and_its_help_imports_no_paddle(name):
 def test_every_config_loads_and_says_how_to_run_it(path):
     loaded = config.load(ROOT / path)
     text = (ROOT / path).read_text(encoding="utf-8")
-    assert f"-c {path}" in text and "# Needs:" in text and "# Result:" in text and "@" not in text
+    name = path.removeprefix("configs/").removesuffix(".yaml")  # as a wheel without a checkout finds it
+    assert config.find(name).samefile(ROOT / path)
+    assert re.search(rf"ppadapt (train|eval) -c {re.escape(name)}\b", text)
+    assert "# Needs:" in text and "# Result:" in text and "@" not in text
     assert config.parse(loaded.to_dict()) == loaded
