@@ -70,8 +70,9 @@ class Benchmarks(Part):
             return ""
         rounds = max(map(len, record["results"].values()))
         command = " ".join(["python tools/benchmark.py --only", part, *record["options"]])
-        return (f"`{command}` on {record['machine']}, ppadapt {record['ppadapt']}, {record['versions']}; "
-                f"{rounds} rounds.\n\n{benchmark.report(benchmark.PARTS[part], record['results'])[0].rstrip()}")
+        where = ", ".join(filter(None, (record["machine"], f"ppadapt {record['ppadapt']}", record["versions"])))
+        told = benchmark.report(benchmark.PARTS[part], record["results"])[0].rstrip()
+        return f"`{command}` on {where}; {rounds} round{'s' * (rounds > 1)}.\n\n{told}"
 
     def _taken(self, place: Place, name: str) -> dict[str, dict]:
         """The records that are of this version and of the options that are asked for."""
