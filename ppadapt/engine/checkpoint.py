@@ -255,9 +255,10 @@ def _sum(path: Path) -> str:
         return files.sha256(path)
     found = path.stat()
     place = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-    if _known[0] != place:
-        _known = place, files.sha256(path)
-    return _known[1]
+    known = _known  # as one: another run of this process may put its own there meanwhile
+    if known[0] != place:
+        known = _known = place, files.sha256(path)
+    return known[1]
 
 
 def _sync(path: Path) -> None:
