@@ -6,7 +6,7 @@ import numpy as np
 import paddle
 import pytest
 from test_contract_methods import CASES, FAMILIES, methods_of, network_of
-from zoo_networks import TINY, away_from_start
+from zoo_networks import TINY, away_from_start, tiny
 
 from ppadapt.models.heads import batchnorm_linear, head_linear
 from ppadapt.tuning import TuningError, attach
@@ -106,4 +106,4 @@ def test_the_rest_of_the_zoo_answers_right_or_says_why_not(title, tmp_path):
 
 def _of_zoo(title, folder, cases):
     pytest.importorskip("paddleclas", reason="PaddleClas is not installed: it needs Python <= 3.11")
-    return Together(away_from_start(title), TINY[title].image, folder, cases)
+    return Together(away_from_start(tiny(title)), TINY[title].image, folder, cases)
