@@ -72,7 +72,7 @@ def keep_small_apart() -> None:
 
 def cores(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
     """The cores this process may use: its affinity, or the container's quota where that is less."""
-    count = len(os.sched_getaffinity(0))
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         if (cgroup / "cpu.max").exists():
             quota, period = (cgroup / "cpu.max").read_text().split()

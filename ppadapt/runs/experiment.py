@@ -13,7 +13,7 @@ import numpy as np
 import paddle
 from PIL import Image
 
-from .. import build, files, log
+from .. import build, cpu, files, log
 from .. import config as configs
 from ..config import Config
 from ..config.reading import yaml_text
@@ -278,14 +278,15 @@ def memory(mib: float | None) -> str:
 
 
 def machine() -> str:
-    """The processor, for tables of results."""
+    """The processor and how many cores of it this process may use, for tables of results."""
     model = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
         model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    return f"{os.cpu_count()} cores of {model}"
+    count = cpu.cores()
+    return f"{count} core{'s' * (count > 1)} of {model}"
 
 
 def _load() -> Optional[float]:

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import tempfile
@@ -13,7 +12,7 @@ from typing import Iterator
 import numpy as np
 from benchmark import sizes
 
-from ppadapt import build, errors
+from ppadapt import build, cpu, errors
 from ppadapt.networks import shipped
 from ppadapt.runs import experiment, significance
 from ppadapt.runs.compare import Run
@@ -61,7 +60,7 @@ class Parity(Trainings):
             told = {"given": str(path), "method": run.row.label, "sizes": sizes(plan.Arch.name),
                     "seed": plan.Global.seed, "epochs": plan.Global.epochs,
                     "batch": plan.DataLoader.Train.sampler.batch_size,
-                    "learning_rate": plan.Optimizer["lr"]["learning_rate"], "threads": os.cpu_count()}
+                    "learning_rate": plan.Optimizer["lr"]["learning_rate"], "threads": cpu.cores()}
             done = subprocess.run([place.torch_python, str(PEER), json.dumps(told)], capture_output=True, text=True)
         if done.returncode:
             raise errors.UserError(f"{place.torch_python} {PEER} failed:\n{done.stderr[-2000:]}")
