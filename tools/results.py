@@ -72,7 +72,8 @@ def run(place: Place, name: str, left: bool) -> None:
     for line in part.left_out(place):
         print(f"{name}: left out: {line}")
     if any(part.left(place, name)):
-        part.adopt(place, name)
+        if not left:
+            part.adopt(place, name)
         for line in part.stale(place, name):
             print(f"stale: {line}")
     steps = list(part.left(place, name))

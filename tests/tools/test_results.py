@@ -167,6 +167,8 @@ def test_a_record_of_other_data_or_weights_is_named_and_made_anew(call, copy, ch
 def test_a_run_that_another_part_has_is_not_run_again(call, copy):
     shutil.move(copy / "docs/results/demo", copy / "docs/results/elsewhere")
     before = sorted((copy / "runs").rglob("*"))
+    _, said = call(copy, "--part", "demo", "--left")
+    assert "linear, seed 0, 0 s" in said and not (copy / "docs/results/demo").exists()
     _, said = call(copy, "--part", "demo")  # the answers are asked of the run that is there
     assert "1 left" in said and "all is there" in said and sorted((copy / "runs").rglob("*")) == before
     assert len(json.loads((copy / "docs/results/demo/runs.json").read_text(encoding="utf-8"))) == 2

@@ -72,13 +72,9 @@ class Trainings(Part):
 
     def adopt(self, place: Place, name: str) -> None:
         made = self.comparison(place, name)
-        others = [place.runs_of(other) for other in place.recorded() if other != name]
         for run in _all_runs(made):
-            if not made.found(run):
-                identity = made.identity(run.plan)
-                found = next((there for other in others if (there := other.find(identity))), None)
-                if found:
-                    made.record.add({**found, "row": run.row.label})
+            if not made.found(run) and (found := _elsewhere(place, name, made.identity(run.plan))):
+                made.record.add({**found, "row": run.row.label})
 
     def stale(self, place: Place, name: str) -> list[str]:
         made, told = self.comparison(place, name), {}
@@ -109,7 +105,8 @@ class Trainings(Part):
                 runs = [*(made.tries(row) if not seed else ()), *made.runs(row)[seed:seed + 1]]
                 for run in runs:
                     if not made.found(run):
-                        yield Step(f"{name}: {row.label}, {run.what}", paces.seconds(run.plan),
+                        there = _elsewhere(place, name, made.identity(run.plan))
+                        yield Step(f"{name}: {row.label}, {run.what}", 0 if there else paces.seconds(run.plan),
                                    lambda run=run: self._train(place, name, run))
 
     def _train(self, place: Place, name: str, run: Run) -> None:
@@ -247,6 +244,12 @@ def _places(line: Line, place: Place) -> list[str]:
     if data_set == "digits":
         return []
     return [f"DataLoader.{side}.dataset.root={place.cifar10}" for side in ("Train", "Eval")]
+
+
+def _elsewhere(place: Place, name: str, identity: dict) -> Optional[dict]:
+    """The record of a run that another part has."""
+    others = (place.runs_of(other) for other in place.recorded() if other != name)
+    return next((found for other in others if (found := other.find(identity))), None)
 
 
 def _all_runs(made: Comparison) -> list[Run]:
