@@ -1,6 +1,6 @@
 """The processes that train one model together, each on its share of every batch.
 
-`python -m paddle.distributed.launch --nproc_per_node N tools/train.py -c ...` starts N of them. Every process holds the
+`python -m paddle.distributed.launch --nproc_per_node N ppadapt train -c ...` starts N of them. Every process holds the
 whole network; after the backward pass the gradients of what trains, and nothing else, are added up, so that a step is
 that of one process with N times the batch. Each image counts alike, also where the shares of a batch differ.
 Rank 0 alone writes files. What travels and how to start on several machines: docs/scale.md.
