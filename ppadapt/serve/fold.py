@@ -24,6 +24,7 @@ from ..models.layers import Attention, Block, Mlp
 from ..models.vit import VisionTransformer
 from ..tuning import Adaptation, Method, TuningError
 from ..tuning.folding import bias_of, remove_layer, values
+from ..tuning.frozen.last_block import ClassTokenLast
 
 
 def for_inference(adaptation: Adaptation) -> tuple[nn.Layer, list[str]]:
@@ -121,5 +122,6 @@ def _linear(weight: np.ndarray, bias: np.ndarray) -> nn.Linear:
 
 def _plain(block: nn.Layer) -> bool:
     """Whether a block is one of ours that nothing hooks into."""
-    return (type(block) is Block and isinstance(block.mlp, (Mlp, FoldedMlp)) and isinstance(block.attn, Attention)
+    return (type(block) in (Block, ClassTokenLast) and isinstance(block.mlp, (Mlp, FoldedMlp))
+            and isinstance(block.attn, Attention)
             and not any(hooked(layer) for layer in block.sublayers(include_self=True)))

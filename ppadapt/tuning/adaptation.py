@@ -18,6 +18,7 @@ from ..models.anatomy import Anatomy
 from ..paddle_compat import RUNNING_STATISTICS, AnyBatchNorm, name_of, same_parts
 from ..weights import digest
 from .before import Before, take_off
+from .frozen import last_block
 from .frozen.layers import store_frozen
 from .method import Method, TuningError
 from .reach import Watch, some
@@ -95,6 +96,7 @@ class Adaptation(nn.Layer):
         if mode:
             for layer in _fully_trained(self.network):
                 layer.train()
+        last_block.set_training(self.network, mode)
         self.training, self._mode_is_due = mode, False
         return self
 

@@ -13,6 +13,7 @@ from ..models.anatomy import Anatomy, find
 from ..models.catalogue import anatomy_of
 from .adaptation import Adaptation, running_statistics
 from .before import Before
+from .frozen.last_block import class_token_last
 from .frozen.layers import prepare_frozen
 from .method import Added, Method
 from .reach import some
@@ -25,7 +26,8 @@ def attach(network: nn.Layer, *methods: Method, anatomy: Anatomy | None = None, 
            also_train: Iterable[str] = (), cheap: bool = True) -> Adaptation:
     """Attach tuning methods to a network, in place, and freeze the rest. Where that fails the network is as before.
 
-    Of the network's own tensors that train a copy is kept in the host's memory, for `Adaptation.detach`.
+    Of the network's own tensors that train a copy is kept in the host's memory, for `Adaptation.detach`. In training,
+    the last block of a ViT whose head reads the class token alone returns that token alone (`frozen.last_block`).
 
     Args:
         network: any `nn.Layer` of plain transformer blocks.
@@ -53,6 +55,9 @@ def attach(network: nn.Layer, *methods: Method, anatomy: Anatomy | None = None, 
     try:
         by_method = [list(method.adds(network, anatomy)) for method in methods]
         added = [one for ones in by_method for one in ones]
+        cheap = cheap and os.environ.get("PPADAPT_PLAIN") != "1"
+        if cheap and all(method.token_by_token or not ones for method, ones in zip(methods, by_method)):
+            class_token_last(network)
         slots = Slots()
         slots.put(network, TASK, [pair for one in added for pair in one.placed])
         slots.default = TASK
@@ -65,7 +70,7 @@ def attach(network: nn.Layer, *methods: Method, anatomy: Anatomy | None = None, 
         idle = [method for method, ones in zip(methods, by_method) if not ones]
         trained = _choose(network, methods, idle, anatomy, new, tuple(also_train))
         new += [n for n in trained if anatomy.is_head(n)] if head is not None else []
-        prepare_frozen(network, cheap and os.environ.get("PPADAPT_PLAIN") != "1")
+        prepare_frozen(network, cheap)
         keep_small_apart()
         adaptation = Adaptation(network, methods, anatomy, trained, new, put, before)
     except BaseException:

@@ -38,11 +38,14 @@ class Method:
         unmergeable: why the algebra does not allow `merge`; empty where it does.
         changes_inputs: whether it changes what Linears read: `merge` folds it in after those that change what
             they return.
+        token_by_token: whether what it adds after a block's attention gives each token the same, whatever the other
+            tokens are and whether they are there. Not asked of a method that adds nothing.
     """
 
     keeps_output = True
     unmergeable = ""
     changes_inputs = False
+    token_by_token = False
 
     def adds(self, network: nn.Layer, anatomy: Anatomy) -> Iterable[Added]:
         """New layers with what they put where, in order; where several act at one layer, in this order."""

@@ -32,6 +32,7 @@ class AdapterPlus(Method):
 
     keeps_output = False
     unmergeable = UNMERGEABLE
+    token_by_token = True
 
     def __init__(self, bottleneck: Width = 8, drop_path: Below1 = 0.1, blocks: Union[str, list] = "all"):
         check_bottleneck("AdapterPlus", bottleneck, drop_path)

@@ -41,6 +41,7 @@ class AdaptFormer(Method):
     """
 
     unmergeable = "its branch has a ReLU between two matrices, and no Linear of the network computes that"
+    token_by_token = True
 
     def __init__(self, bottleneck: Width = 64, option: str = "parallel", scale: Union[Positive, str] = 0.1,
                  layernorm: str = "none", dropout: Below1 = 0.1, blocks: Union[str, list] = "all"):

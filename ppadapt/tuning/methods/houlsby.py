@@ -34,6 +34,7 @@ class Houlsby(Method):
 
     keeps_output = False
     unmergeable = UNMERGEABLE
+    token_by_token = True
 
     def __init__(self, bottleneck: Width = 8, blocks: Union[str, list] = "all"):
         check_bottleneck("Houlsby", bottleneck)

@@ -37,6 +37,8 @@ class LoRA(Method):
         TuningError: for a value that is not allowed.
     """
 
+    token_by_token = True
+
     def __init__(self, rank: Width = 8, alpha: Optional[Positive] = None, targets: Union[list, tuple] = ("q", "v"),
                  dropout: Below1 = 0.0, blocks: Union[str, list] = "all"):
         if rank < 1:

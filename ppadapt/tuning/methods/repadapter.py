@@ -40,6 +40,7 @@ class RepAdapter(Method):
     """
 
     changes_inputs = True
+    token_by_token = True
 
     def __init__(self, bottleneck: Width = 8, groups: int = 2, scale: Positive = 1.0, mlp: bool = True,
                  dropout: Below1 = 0.1, blocks: Union[str, list] = "all"):

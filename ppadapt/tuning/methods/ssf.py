@@ -28,6 +28,7 @@ class SSF(Method):
     """A gamma and a beta after each operation of the network. It has no options."""
 
     keeps_output = False
+    token_by_token = True
 
     def adds(self, network: nn.Layer, anatomy: Anatomy) -> Iterator[Added]:
         for owner, paths in _operations(network, anatomy):
