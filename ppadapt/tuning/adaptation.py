@@ -179,6 +179,7 @@ class Adaptation(nn.Layer):
             method.merge(network, self.anatomy)
         take_off(network, self._added)
         network.eval()
+        last_block.set_training(network, False)
         return network
 
     def frozen_digest(self, without: Callable[[str], bool] = lambda name: False) -> str:

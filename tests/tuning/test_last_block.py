@@ -56,3 +56,12 @@ def test_detach_gives_the_block_back():
     assert isinstance(last, ClassTokenLast)
     adaptation.detach()
     assert type(last) is ppadapt.models.layers.Block
+
+
+def test_what_is_merged_while_training_returns_all_tokens():
+    adaptation = trained("LoRA", True)[3].train()
+    seen = []
+    merged = adaptation.merge()
+    merged.blocks[-1].register_forward_post_hook(lambda layer, inputs, output: seen.append(output.shape[1]))
+    merged(paddle.zeros([1, 3, 16, 16]))
+    assert seen == [17]
