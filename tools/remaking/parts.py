@@ -11,7 +11,7 @@ from .place import Place
 from .trainings import Line, Trainings, methods
 
 FEW = ("DataLoader.Train.dataset.limit=4000", "Global.eval_interval=0")
-RATES = "Optimizer.lr.learning_rate=5e-4,2e-3,8e-3,3.2e-2"  # wide enough that the best is rarely at an end
+RATES = "Optimizer.lr.learning_rate=5e-4,2e-3,8e-3,3.2e-2"  # of the first three the last was often best
 ALL = ("adaptformer", "linear", "lora", "adapter_plus", "bitfit", "vpt", "full", "layernorm", "ssf", "houlsby",
        "pfeiffer", "convpass", "repadapter", "last_blocks", "adaptformer_vpt")
 # Of the ablations, those that docs/results.md may draw a conclusion from have three seeds, the others one.
