@@ -76,7 +76,7 @@ class Comparison:
                  overrides: Sequence[str] = (), choices: Sequence[str] = (), holdout: float = 0.1,
                  identity: Optional[Identity] = None):
         self.rows, self.seeds, self.folder, self.record = rows, seeds, folder, record
-        self.overrides, self.candidates, self.holdout = overrides, variants(choices), holdout
+        self.overrides, self.choices, self.holdout = overrides, choices, holdout
         self.identity = identity or Identity()
         self.task: Optional[Task] = None
         self._loaded: dict[tuple, Config] = {}
@@ -88,21 +88,26 @@ class Comparison:
 
     # What there is to run
 
+    def candidates(self, row: Row) -> list[dict[str, Any]]:
+        """The values that a row chooses from: its own, or those of the comparison."""
+        return variants(row.choices or self.choices)
+
     def tries(self, row: Row) -> list[Run]:
         """The candidates of a row on held-out data; of one there is no choice."""
+        candidates = self.candidates(row)
         return [Run(row, ", ".join([*in_short(candidate), "held-out data"]),
                     held_out(self._plan(row, candidate, self.seeds[0]), self.holdout))
-                for candidate in self.candidates if len(self.candidates) > 1]
+                for candidate in candidates if len(candidates) > 1]
 
     def runs(self, row: Row) -> list[Run]:
         """A run on all training data for each seed, with what was chosen; before that, with the first candidate."""
-        chosen = self.chosen(row) or self.candidates[0]
+        chosen = self.chosen(row) or self.candidates(row)[0]
         seeds = self.seeds if row.seeds is None else self.seeds[:row.seeds]
         return [Run(row, f"seed {seed}", self._plan(row, chosen, seed)) for seed in seeds]
 
     def _plan(self, row: Row, candidate: dict[str, Any], seed: int) -> Config:
         """The config of a run, whose files are read once for all seeds."""
-        key = self.rows.index(row), self.candidates.index(candidate)
+        key = self.rows.index(row), self.candidates(row).index(candidate)
         if key not in self._loaded:
             self._loaded[key] = row.config(self.overrides, candidate, seed)
         plan = copy.deepcopy(self._loaded[key])
@@ -111,13 +116,14 @@ class Comparison:
 
     def chosen(self, row: Row) -> Optional[dict[str, Any]]:
         """The candidate that did best on held-out data, of equal ones that with the smallest loss; None before that."""
-        if len(self.candidates) == 1:
-            return self.candidates[0]
+        candidates = self.candidates(row)
+        if len(candidates) == 1:
+            return candidates[0]
         tried = [self.found(run) for run in self.tries(row)]
         if None in tried:
             return None
         task = build.task_of(self.tries(row)[0].plan)
-        return self.candidates[max(range(len(tried)), key=lambda i: (task.score(tried[i]), -tried[i]["loss"]))]
+        return candidates[max(range(len(tried)), key=lambda i: (task.score(tried[i]), -tried[i]["loss"]))]
 
     def found(self, run: Run) -> Optional[dict]:
         """The results of a run that is done."""
@@ -129,7 +135,7 @@ class Comparison:
         """Raise a user's mistake with the row it is in, before anything is trained."""
         for row in self.rows:
             for run in [*self.tries(row), *(Run(row, "", self._plan(row, candidate, self.seeds[0]))
-                                            for candidate in self.candidates)]:
+                                            for candidate in self.candidates(row))]:
                 self._check(run)
 
     def _check(self, run: Run) -> None:
@@ -204,7 +210,7 @@ class Comparison:
         """A row of means for each row that has a run which is done, with what its candidates reached."""
         rows = []
         for row in self.rows:
-            tried = [(candidate, self.found(run)) for candidate, run in zip(self.candidates, self.tries(row))]
+            tried = [(candidate, self.found(run)) for candidate, run in zip(self.candidates(row), self.tries(row))]
             chosen = self.chosen(row)
             done = [self.found(run) for run in self.runs(row)] if chosen is not None else []
             done = [run for run in done if run]

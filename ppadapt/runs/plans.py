@@ -50,7 +50,7 @@ class Row:
     """One row of the table: a method with one value of what is swept.
 
     `changes` are overrides of its own, "A.b=c", which its label does not tell of; `seeds` is of how many of the
-    comparison's seeds it is trained with, all of them when absent.
+    comparison's seeds it is trained with, all of them when absent; `choices` stand in the place of the comparison's.
     """
 
     method: str
@@ -58,6 +58,7 @@ class Row:
     swept: dict[str, Any] = field(default_factory=dict)
     changes: tuple[str, ...] = ()
     seeds: Optional[int] = None
+    choices: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

@@ -186,11 +186,11 @@ def test_runs_of_different_test_images_do_not_share_a_table(call, copy):
 
 def test_a_rate_is_chosen_before_the_seeds_that_train_with_it(results, tmp_path):
     """What another part has of what was chosen is taken from there."""
-    from remaking.trainings import Trainings, methods
+    from remaking.trainings import Line, Trainings
 
     rates = ("1.0e-6", "0.1")
-    part = Trainings("Chosen", methods("digits/vit_micro", "linear"), seeds=2, drawn=False,
-                     choose=(f"Optimizer.lr.learning_rate={','.join(rates)}",))
+    part = Trainings("Chosen", (Line("linear", "digits/vit_micro_linear",
+                                     choose=(f"Optimizer.lr.learning_rate={','.join(rates)}",)),), seeds=2, drawn=False)
     other = Trainings("Fixed", part.lines, (f"Optimizer.lr.learning_rate={rates[1]}",), seeds=2)
     tiny = (*TINY, "DataLoader.Train.dataset.limit=400", "Global.epochs=2")
     place = results.Place(root=tmp_path, runs=tmp_path / "runs", changes=tiny)

@@ -22,12 +22,16 @@ TIMED = ("images/s", "time")
 
 @dataclass(frozen=True)
 class Line:
-    """A row of the table: its label, its config in configs/, what of it is changed, and how many seeds (the part's)."""
+    """A row of the table: its label, its config in configs/, and what of it is changed.
+
+    `seeds` stands in the place of the part's; `choose` are candidates as of `ppadapt compare --choose`.
+    """
 
     label: str
     config: str
     changes: tuple[str, ...] = ()
     seeds: Optional[int] = None
+    choose: tuple[str, ...] = ()
 
 
 def methods(beginning: str, *names: str) -> tuple[Line, ...]:
@@ -42,7 +46,6 @@ class Trainings(Part):
     Attributes:
         title: what it is, for `make results` and the top of its table.
         lines: the rows. seeds: how many. changes: overrides of all of them.
-        choose: candidates as of `ppadapt compare --choose`.
         columns: headings of the table beside method, score and what tells them apart.
         extra: heading -> what a row's cell says, of its runs.
         ranked: whether the best stands at the top of its table. drawn: whether it has a comparison's two pictures.
@@ -52,7 +55,6 @@ class Trainings(Part):
     lines: tuple[Line, ...]
     changes: tuple[str, ...] = ()
     seeds: int = 3
-    choose: tuple[str, ...] = ()
     columns: tuple[str, ...] = SHOWN
     extra: tuple[tuple[str, Callable[[dict], str]], ...] = ()
     ranked: bool = False
@@ -65,10 +67,10 @@ class Trainings(Part):
 
     def _comparison(self, place: Place, name: str, record: Record) -> Comparison:
         rows = [Row(line.label, find(REPOSITORY / "configs" / f"{line.config}.yaml"),
-                    changes=(*self.changes, *line.changes, *_places(line, place), *place.changes), seeds=line.seeds)
+                    changes=(*self.changes, *line.changes, *_places(line, place), *place.changes),
+                    seeds=line.seeds, choices=line.choose)
                 for line in self.lines]
-        return Comparison(rows, range(self.seeds), place.runs / name, record, choices=self.choose,
-                          identity=place.identity)
+        return Comparison(rows, range(self.seeds), place.runs / name, record, identity=place.identity)
 
     def adopt(self, place: Place, name: str) -> None:
         made = self.comparison(place, name)
@@ -131,7 +133,7 @@ class Trainings(Part):
         made: dict[str, View] = {name: lambda: self._table(place, name),
                                  f"{name}.pictures": lambda: self._pictures(place, name),
                                  f"{name}.says": lambda: says(self.rows(place, name))}
-        if self.choose:
+        if any(line.choose for line in self.lines):
             made[f"{name}.choices"] = lambda: comparison.choices_table(self.rows(place, name))
         return made
 
