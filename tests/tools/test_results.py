@@ -186,12 +186,12 @@ def test_runs_of_different_test_images_do_not_share_a_table(call, copy):
 
 def test_a_rate_is_chosen_before_the_seeds_that_train_with_it(results, tmp_path):
     """What another part has of what was chosen is taken from there."""
-    from remaking.trainings import Line, Trainings
+    from remaking.trainings import Line, Trainings, methods
 
     rates = ("1.0e-6", "0.1")
     part = Trainings("Chosen", (Line("linear", "digits/vit_micro_linear",
                                      choose=(f"Optimizer.lr.learning_rate={','.join(rates)}",)),), seeds=2, drawn=False)
-    other = Trainings("Fixed", part.lines, (f"Optimizer.lr.learning_rate={rates[1]}",), seeds=2)
+    other = Trainings("Fixed", methods("digits/vit_micro", "linear"), (f"Optimizer.lr.learning_rate={rates[1]}",), seeds=2)
     tiny = (*TINY, "DataLoader.Train.dataset.limit=400", "Global.epochs=2")
     place = results.Place(root=tmp_path, runs=tmp_path / "runs", changes=tiny)
     next(other.left(place, "fixed")).run()
@@ -297,3 +297,24 @@ def test_few_images_are_passed_as_often_as_it_takes_for_the_same_steps(results):
             "DataLoader.Train.dataset.limit", "DataLoader.Train.sampler.batch_size", "Global.epochs"))
         steps[images] = images // batch * epochs
     assert steps == {100: 390, 500: 390, 2000: 390, 10000: 390}
+
+
+def test_where_one_method_catches_up_with_another_is_said_as_far_as_it_can_be_told(results, monkeypatch):
+    import numpy as np
+    from remaking.growing import Growing
+
+    from ppadapt.tasks.metric import packed
+
+    def row(label, right_on):
+        right = np.arange(1000) < right_on
+        return {"method": label, "top1": right_on / 10, "std": None, "runs": [
+            {"seed": 0, "top1": right_on / 10, "right": packed(right), "data": {"Eval": "a"}}]}
+
+    made = {"adaptformer": (500, 600, 700), "linear": (600, 500, 500), "full": (300, 599, 800)}
+    rows = [row(f"{method}, {size:,} images", right) for method, of in made.items()
+            for size, right in zip((100, 2000, 10000), of)]
+    monkeypatch.setattr(Growing, "rows", lambda self, place, name: rows)
+    views = Growing("Images", ()).views(results.Place(), "images")
+    assert views["images.says"]() == (
+        "* linear beside adaptformer: better with 100 images; worse with 2,000, 10,000 images.\n"
+        "* full beside adaptformer: worse with 100 images; not told apart with 2,000 images; better with 10,000 images.")

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Sequence
+from typing import Optional, Sequence
 
 from ppadapt.runs import experiment, pictures, significance
 
@@ -33,9 +33,7 @@ class Growing(Trainings):
     among: str = "adaptformer"
 
     def views(self, place: Place, name: str) -> dict[str, View]:
-        made = super().views(place, name)
-        del made[f"{name}.says"]
-        return made
+        return {**super().views(place, name), f"{name}.says": lambda: self._says(place, name)}
 
     def draw(self, place: Place, name: str) -> None:
         rows = self.rows(place, name)
@@ -61,12 +59,31 @@ class Growing(Trainings):
         return "\n\n".join([experiment.markdown(["training images", *(f"{m}, top-1" for m in methods)], cells), note,
                             *self._missing(place, name), machines(list(rows.values()))])
 
-    def _cell(self, rows: dict[tuple, dict], method: str, size: int) -> str:
+    def _says(self, place: Place, name: str) -> str:
+        """For each other method with how many images it is better or worse, as far as that can be told."""
+        rows, told = {_parts(row): row for row in self.rows(place, name)}, []
+        for method in dict.fromkeys(method for method, _ in rows):
+            found: dict[str, list[str]] = {}
+            for size in sorted(size for other, size in rows if other == method != self.among):
+                if (difference := self._difference(rows, method, size)) is not None:
+                    kind = ("better" if difference.mean > 0 else "worse") if difference.real else "not told apart"
+                    found.setdefault(kind, []).append(f"{size:,}")
+            if found:
+                kinds = "; ".join(f"{kind} with {', '.join(sizes)} images" for kind, sizes in found.items())
+                told.append(f"* {method} beside {self.among}: {kinds}.")
+        return "\n".join(told)
+
+    def _difference(self, rows: dict[tuple, dict], method: str, size: int) -> Optional[significance.Difference]:
+        """Between a method and the one that all are held against, with as many images."""
         row, other = rows.get((method, size)), rows.get((self.among, size))
+        return significance.between(row["runs"], other["runs"], "top1") if row and other and row is not other else None
+
+    def _cell(self, rows: dict[tuple, dict], method: str, size: int) -> str:
+        row = rows.get((method, size))
         if row is None:
             return ""
         said = f"{row['top1']:.2f}" + (f" ± {row['std']:.2f}" if row["std"] is not None else "")
-        found = significance.between(row["runs"], other["runs"], "top1") if other and row is not other else None
+        found = self._difference(rows, method, size)
         return f"**{said}**" if found and found.real else said
 
 
