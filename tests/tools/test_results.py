@@ -189,8 +189,8 @@ def test_a_rate_is_chosen_before_the_seeds_that_train_with_it(results, tmp_path)
     from remaking.trainings import Line, Trainings, methods
 
     rates = ("1.0e-6", "0.1")
-    part = Trainings("Chosen", (Line("linear", "digits/vit_micro_linear",
-                                     choose=(f"Optimizer.lr.learning_rate={','.join(rates)}",)),), seeds=2, drawn=False)
+    line = Line("linear", "digits/vit_micro_linear", choose=(f"Optimizer.lr.learning_rate={','.join(rates)}",))
+    part = Trainings("Chosen", (line,), seeds=2, drawn=False)
     other = Trainings("Fixed", methods("digits/vit_micro", "linear"), (f"Optimizer.lr.learning_rate={rates[1]}",), seeds=2)
     tiny = (*TINY, "DataLoader.Train.dataset.limit=400", "Global.epochs=2")
     place = results.Place(root=tmp_path, runs=tmp_path / "runs", changes=tiny)
@@ -317,4 +317,5 @@ def test_where_one_method_catches_up_with_another_is_said_as_far_as_it_can_be_to
     views = Growing("Images", ()).views(results.Place(), "images")
     assert views["images.says"]() == (
         "* linear beside adaptformer: better with 100 images; worse with 2,000, 10,000 images.\n"
-        "* full beside adaptformer: worse with 100 images; not told apart with 2,000 images; better with 10,000 images.")
+        "* full beside adaptformer: worse with 100 images; not told apart with 2,000 images; "
+        "better with 10,000 images.")
