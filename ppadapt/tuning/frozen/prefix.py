@@ -13,6 +13,7 @@ import numpy as np
 import paddle
 
 from ...errors import UserError, brief
+from ...models.vit import VisionTransformer
 from ...paddle_compat import name_of
 from .code import digest_of
 from .remainder import Remainder, varying
@@ -36,7 +37,8 @@ class FromBlock(Remainder):
     """An Adaptation whose call takes the stream that leaves the blocks of a prefix, [N, ...].
 
     The network is called with black images; the blocks of the prefix return what they are given, and the last of them
-    returns the stream. Patches, where one layer makes them, are made once for each number of images.
+    returns the stream. What lies before the blocks is not computed in our ViT; in others patches, where one layer makes
+    them, are made once for each number of images.
     """
 
     def __init__(self, adaptation: Any, prefix: Prefix):
@@ -54,16 +56,20 @@ class FromBlock(Remainder):
     @contextmanager
     def _passing(self, stream: paddle.Tensor) -> Iterator[None]:
         *below, last = self._blocks
-        instead = {last: lambda *_, **__: stream, **dict.fromkeys(below, lambda x, *_, **__: x)}
-        if self._patches_layer is not None:
-            instead[self._patches_layer] = self._patches_of(self._patches_layer, stream.shape[0])
-        for layer, forward in instead.items():
-            layer.__dict__["forward"] = forward
+        network = self.adaptation.network
+        instead = {(last, "forward"): lambda *_, **__: stream,
+                   **{(block, "forward"): lambda x, *_, **__: x for block in below}}
+        if isinstance(network, VisionTransformer):
+            instead[network, "tokens"] = lambda images: stream
+        elif self._patches_layer is not None:
+            instead[self._patches_layer, "forward"] = self._patches_of(self._patches_layer, stream.shape[0])
+        for (layer, name), function in instead.items():
+            layer.__dict__[name] = function
         try:
             yield
         finally:
-            for layer in instead:
-                del layer.__dict__["forward"]
+            for layer, name in instead:
+                del layer.__dict__[name]
 
     def _patches_of(self, layer: Any, count: int) -> Any:
         def forward(*images: Any, **named: Any) -> Any:
