@@ -317,7 +317,7 @@ def fits_onednn(x, *weights) -> bool:
     def fits(w):
         return w is None or w.place.is_cpu_place() and w.dtype in (paddle.float32, paddle.bfloat16)
 
-    return (paddle.in_dynamic_mode() and x.dtype == paddle.float32 and x.place.is_cpu_place() and 0 not in x.shape
+    return (paddle.in_dynamic_mode() and x.dtype == paddle.float32 and x.place.is_cpu_place() and x.size > 0
             and not autocasting() and all(fits(w) for w in weights) and onednn_usable())
 
 

@@ -6,7 +6,6 @@ not a product is computed in float32 inside.
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -59,8 +58,7 @@ def whole(tensor: paddle.Tensor, *shape: int) -> View:
 
 def rows(tensor: paddle.Tensor) -> View:
     """A tensor [..., C] as the matrix [R, C]."""
-    *outer, columns = tensor.shape
-    return whole(tensor, math.prod(outer), columns)
+    return whole(tensor, tensor.size // tensor.shape[-1], tensor.shape[-1])
 
 
 def matmul(x: View, y: View, out: View, bias: Optional[paddle.Tensor] = None, scale: float = 1.0,
