@@ -76,7 +76,8 @@ class Comparison:
                  overrides: Sequence[str] = (), choices: Sequence[str] = (), holdout: float = 0.1,
                  identity: Optional[Identity] = None):
         self.rows, self.seeds, self.folder, self.record = rows, seeds, folder, record
-        self.overrides, self.choices, self.holdout = overrides, choices, holdout
+        self.overrides, self.holdout = overrides, holdout
+        self._candidates = {row.label: variants(row.choices or choices) for row in rows}
         self.identity = identity or Identity()
         self.task: Optional[Task] = None
         self._loaded: dict[tuple, Config] = {}
@@ -90,7 +91,7 @@ class Comparison:
 
     def candidates(self, row: Row) -> list[dict[str, Any]]:
         """The values that a row chooses from: its own, or those of the comparison."""
-        return variants(row.choices or self.choices)
+        return self._candidates[row.label]
 
     def tries(self, row: Row) -> list[Run]:
         """The candidates of a row on held-out data; of one there is no choice."""

@@ -62,9 +62,9 @@ class Growing(Trainings):
     def _says(self, place: Place, name: str) -> str:
         """For each other method with how many images it is better or worse, as far as that can be told."""
         rows, told = {_parts(row): row for row in self.rows(place, name)}, []
-        for method in dict.fromkeys(method for method, _ in rows):
+        for method in dict.fromkeys(method for method, _ in rows if method != self.among):
             found: dict[str, list[str]] = {}
-            for size in sorted(size for other, size in rows if other == method != self.among):
+            for size in sorted(size for other, size in rows if other == method):
                 if (difference := self._difference(rows, method, size)) is not None:
                     kind = ("better" if difference.mean > 0 else "worse") if difference.real else "not told apart"
                     found.setdefault(kind, []).append(f"{size:,}")
