@@ -133,6 +133,31 @@ def test_a_hook_on_the_convolution_still_runs():
     assert seen
 
 
+@pytest.mark.parametrize("dtype, tolerance", TYPES)
+@pytest.mark.parametrize("bias", [True, False])
+def test_what_the_class_token_gets_is_that_of_all_tokens(bias, dtype, tolerance):
+    plain, (quick,) = pair(lambda: Attention(24, 3, qkv_bias=bias), False)
+    x, grad = draw(5, 10, 24), draw(5, 1, 24, seed=1)
+
+    def given(x):
+        x = x.clone()
+        x.stop_gradient = False
+        return x
+
+    theirs, ours = given(x), given(x)
+    wanted = plain(theirs)[:, :1]
+    wanted.backward(grad)
+    with half.bfloat16_on_cpu(dtype == "bfloat16"):
+        found = quick.of_class_token(ours)
+        found.backward(grad)
+    close(found, wanted, max(3 * tolerance, 5e-6))
+    close(ours.grad, theirs.grad, max(3 * tolerance, 5e-6))
+    hook = quick.proj.register_forward_post_hook(lambda layer, inputs, output: None)
+    assert quick.of_class_token(x) is None  # who looks in between sees all tokens
+    hook.remove()
+    assert quick.of_class_token(x) is not None
+
+
 def test_long_attention_is_made_again_and_gives_the_same_gradient():
     plain, quick = pair(lambda: Attention(8, 4), False)  # 4 heads x 30 tokens > 3 x 8 channels
     x, grad = draw(2, 30, 8), draw(2, 30, 8, seed=1)

@@ -168,6 +168,13 @@ class CheapAttention(Attention):
             return _Attention.apply(x, self)
         return Attention.forward(self, x)
 
+    def of_class_token(self, x):
+        """What a call returns for the first token, [N, L, D] -> [N, 1, D]; None where no more than a call can do."""
+        if (hooked(self) or not _inactive(self.attn_drop) or not _in_one_piece((self.qkv, self.proj), (self.proj_drop,))
+                or not fits_onednn(x, self.qkv.weight, self.qkv.bias, self.proj.weight, self.proj.bias)):
+            return None
+        return onednn.ClassTokenAttention.apply(x, self)
+
 
 def _in_one_piece(linears, drops, others=()) -> bool:
     """Whether these layers can be computed together: the Linears are frozen, and nobody looks in between."""

@@ -5,7 +5,7 @@ what enters the GELU, of attention q, k, v and the softmax.
 """
 from __future__ import annotations
 
-from typing import Any, Optional
+from typing import Any, Optional, Sequence
 
 import paddle
 from paddle.autograd import PyLayer
@@ -32,9 +32,15 @@ def compute_type() -> Any:
 
 
 def product(x: paddle.Tensor, weight: paddle.Tensor, bias: Optional[paddle.Tensor], dtype: Any, out: Any = None,
-            transposed: bool = False, activate: bool = False) -> paddle.Tensor:
-    """act(x W + b), or x W^T: [..., I] -> [..., O], computed in `dtype`, in `out` (float32 when absent)."""
+            transposed: bool = False, activate: bool = False, columns: Optional[range] = None) -> paddle.Tensor:
+    """act(x W + b), or x W^T: [..., I] -> [..., O], computed in `dtype`, in `out` (float32 when absent).
+
+    Of W and b only some neighbouring `columns` take part, if any are given.
+    """
     left, right = rows(cast(x, dtype)), whole(cast(weight, dtype))
+    if columns is not None:
+        right = View(right.tensor, (right.shape[0], len(columns)), right.strides, columns.start)
+        bias = None if bias is None else bias[columns.start:columns.stop]
     right = right.transposed() if transposed else right
     y = paddle.empty([*x.shape[:-1], right.shape[-1]], out or paddle.float32)
     matmul(left, right, rows(y), None if bias is None else cast(bias, paddle.float32), gelu=activate)
@@ -132,7 +138,7 @@ class Attention(PyLayer):
     def forward(ctx, x, layer):
         ctx.dtype, ctx.layer = compute_type(), layer
         qkv = product(x, layer.qkv.weight, layer.qkv.bias, ctx.dtype, out=ctx.dtype)
-        mixed, attention = _mix(qkv, layer.num_heads, layer.scale)
+        mixed, attention = _mix(*_heads(qkv, layer.num_heads, 3), layer.scale)
         _keep(ctx, qkv, attention)
         return product(mixed, layer.proj.weight, layer.proj.bias, ctx.dtype)
 
@@ -140,8 +146,39 @@ class Attention(PyLayer):
     def backward(ctx, grad):
         layer = ctx.layer
         grad = product(grad, layer.proj.weight, None, ctx.dtype, out=ctx.dtype, transposed=True)
-        grad = _mix_gradient(ctx, grad, layer.num_heads, layer.scale)
+        grad = _qkv_gradient(ctx, grad, layer.num_heads, layer.scale)
         return product(grad, layer.qkv.weight, None, ctx.dtype, transposed=True)
+
+
+class ClassTokenAttention(PyLayer):
+    """What `Attention` gives the first token: [N, L, D] -> [N, 1, D]. The others are asked, and ask nothing."""
+
+    @staticmethod
+    def forward(ctx, x, layer):
+        ctx.dtype, ctx.layer = compute_type(), layer
+        q, kv = (product(part, layer.qkv.weight, layer.qkv.bias, ctx.dtype, out=ctx.dtype, columns=columns)
+                 for part, columns in zip((x[:, :1], x), _q_and_kv(x.shape[-1])))
+        mixed, attention = _mix(*_heads(q, layer.num_heads, 1), *_heads(kv, layer.num_heads, 2), layer.scale)
+        ctx.save_for_backward(q, kv, attention)
+        return product(mixed, layer.proj.weight, layer.proj.bias, ctx.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        layer, heads = ctx.layer, ctx.layer.num_heads
+        q, kv, attention = ctx.saved_tensor()
+        of_q, of_kv = paddle.empty(q.shape, q.dtype), paddle.empty(kv.shape, kv.dtype)
+        grad = product(grad, layer.proj.weight, None, ctx.dtype, out=ctx.dtype, transposed=True)
+        _mix_gradient(attention, *_heads(grad, heads, 1), (*_heads(q, heads, 1), *_heads(kv, heads, 2)),
+                      (*_heads(of_q, heads, 1), *_heads(of_kv, heads, 2)), layer.scale)
+        by_q, out = (product(part, layer.qkv.weight, None, ctx.dtype, transposed=True, columns=columns)
+                     for part, columns in zip((of_q, of_kv), _q_and_kv(q.shape[-1])))
+        out[:, :1] = out[:, :1] + by_q
+        return out
+
+
+def _q_and_kv(width: int) -> tuple[range, range]:
+    """Which columns of the matrix of q, k and v are q's, and which the others'."""
+    return range(width), range(width, 3 * width)
 
 
 class Mix(PyLayer):
@@ -151,28 +188,28 @@ class Mix(PyLayer):
     def forward(ctx, qkv, heads, scale):
         ctx.dtype, ctx.heads, ctx.scale = compute_type(), heads, scale
         qkv = cast(qkv, ctx.dtype)
-        mixed, attention = _mix(qkv, heads, scale)
+        mixed, attention = _mix(*_heads(qkv, heads, 3), scale)
         _keep(ctx, qkv, attention)
         return cast(mixed, paddle.float32)
 
     @staticmethod
     def backward(ctx, grad):
-        return cast(_mix_gradient(ctx, cast(grad, ctx.dtype), ctx.heads, ctx.scale), paddle.float32)
+        return cast(_qkv_gradient(ctx, cast(grad, ctx.dtype), ctx.heads, ctx.scale), paddle.float32)
 
 
 def attention_forward(x: paddle.Tensor, layer: Any) -> paddle.Tensor:
     """What `Attention` computes, where no gradient is asked for."""
     dtype = compute_type()
     qkv = product(x, layer.qkv.weight, layer.qkv.bias, dtype, out=dtype)
-    return product(_mix(qkv, layer.num_heads, layer.scale)[0], layer.proj.weight, layer.proj.bias, dtype)
+    mixed, _ = _mix(*_heads(qkv, layer.num_heads, 3), layer.scale)
+    return product(mixed, layer.proj.weight, layer.proj.bias, dtype)
 
 
-def _mix(qkv: paddle.Tensor, heads: int, scale: float) -> tuple[paddle.Tensor, paddle.Tensor]:
-    """(mixed values [N, L, D], attention [N, H, L, L]) in the type of `qkv`; the softmax is computed in float32."""
-    n, tokens, width = qkv.shape
-    q, k, v = _heads(qkv, heads, 3)
+def _mix(q: View, k: View, v: View, scale: float) -> tuple[paddle.Tensor, paddle.Tensor]:
+    """(mixed values [N, Q, D], attention [N, H, Q, L]) in the type of `q`; the softmax is computed in float32."""
+    n, heads, tokens, inner = q.shape
     attention = _attention(q, k, scale)
-    mixed = paddle.empty([n, tokens, width // 3], qkv.dtype)
+    mixed = paddle.empty([n, tokens, heads * inner], q.tensor.dtype)
     matmul(whole(attention), v, *_heads(mixed, heads, 1))
     return mixed, attention
 
@@ -188,21 +225,26 @@ def _keep(ctx: Any, qkv: paddle.Tensor, attention: paddle.Tensor) -> None:
     ctx.save_for_backward(qkv, *([attention] if attention.size <= qkv.size else []))
 
 
-def _mix_gradient(ctx: Any, grad: paddle.Tensor, heads: int, scale: float) -> paddle.Tensor:
+def _qkv_gradient(ctx: Any, grad: paddle.Tensor, heads: int, scale: float) -> paddle.Tensor:
     """Of q, k, v [N, L, 3 D], from that of the mixed values [N, L, D]."""
     qkv, *kept = ctx.saved_tensor()
     q, k, v = _heads(qkv, heads, 3)
-    attention = kept[0] if kept else _attention(q, k, scale)
-    of_mixed, = _heads(grad, heads, 1)
     out = paddle.empty(qkv.shape, qkv.dtype)
-    of_q, of_k, of_v = _heads(out, heads, 3)
+    _mix_gradient(kept[0] if kept else _attention(q, k, scale), *_heads(grad, heads, 1), (q, k, v),
+                  _heads(out, heads, 3), scale)
+    return out
+
+
+def _mix_gradient(attention: paddle.Tensor, of_mixed: View, qkv: Sequence[View], out: Sequence[View],
+                  scale: float) -> None:
+    """The gradients of q, k and v are written to `out`."""
+    (q, k, v), (of_q, of_k, of_v) = qkv, out
     matmul(whole(attention).transposed(), of_mixed, of_v)
-    of_attention = paddle.empty(attention.shape, qkv.dtype)
+    of_attention = paddle.empty(attention.shape, attention.dtype)
     matmul(of_mixed, v.transposed(), whole(of_attention))
     of_scores = whole(softmax_gradient(attention, of_attention))
     matmul(of_scores, k, of_q, scale=scale)
     matmul(of_scores.transposed(), q, of_k, scale=scale)
-    return out
 
 
 def _heads(tensor: paddle.Tensor, heads: int, parts: int) -> list[View]:
