@@ -67,9 +67,16 @@ def together(count, cases, folder):
 
 MOMENTUM = {"name": "Momentum", "momentum": 0.9, "lr": {"name": "Cosine", "learning_rate": 0.05}}
 CONSTANT = {"Optimizer": {**MOMENTUM, "lr": {"name": "Constant", "learning_rate": 0.02}}}
+
+
+def adamw(epsilon):
+    """Divided by gradients of about 0 rounding grows: a larger epsilon than 1e-8 bounds it."""
+    return {"name": "AdamW", "epsilon": epsilon, "lr": {"name": "Cosine", "learning_rate": 0.01}}
+
+
 # What one process does with batches of 16.
 CASES = {
-    "AdamW": {},
+    "AdamW": {"Optimizer": adamw(1e-2)},
     "update_freq": {"Global__update_freq": 3, "Optimizer": MOMENTUM},
     "EMA, recompute": {"Optimizer": MOMENTUM, "EMA__decay": 0.9, "Global__recompute": True},
     "a linear probe on cached features": {"Tuning": {"name": "LinearProbe"}},
@@ -81,7 +88,7 @@ BFLOAT16 = {"AMP": {"level": "O1", "dtype": "bfloat16"}, "Optimizer": {
 # Runs of which a second part goes on from inside the epoch; their dropout draws.
 WHOLE = {"draws": {"Global__save_interval_steps": 8, "EMA__decay": 0.9},
          "draws, statistics per process": {"Global__save_interval_steps": 8, "Global__sync_batchnorm": False}}
-QUICK_ADAMW = {"Global__update_freq": 3, "Global__epochs": 5}
+QUICK_ADAMW = {"Global__update_freq": 3, "Global__epochs": 5, "Optimizer": adamw(1e-3)}
 
 
 def whole_tree(folder, **options):
@@ -107,8 +114,8 @@ def method_tree(tmp_path, batch_size, name):
 class Reordered:
     """A loader whose batches have their images in another order: the same numbers but for rounding."""
 
-    def __init__(self, loader):
-        self.loader = loader
+    def __init__(self, loader, seed):
+        self.loader, self.seed = loader, seed
 
     def __getattr__(self, name):
         return getattr(self.loader, name)
@@ -117,7 +124,7 @@ class Reordered:
         return len(self.loader)
 
     def __iter__(self):
-        draw = np.random.RandomState(0)
+        draw = np.random.RandomState(self.seed)
         for images, targets in self.loader:
             order = paddle.to_tensor(draw.permutation(len(targets)))
             yield images[order], targets[order]
@@ -204,20 +211,24 @@ def test_every_method_reaches_the_weights_of_one_process(name, two, tmp_path):
 
 @pytest.mark.parametrize("name, options", [("bfloat16", BFLOAT16), ("quick AdamW", QUICK_ADAMW)])
 def test_where_rounding_grows_two_differ_as_one_from_itself(name, options, two, tmp_path, monkeypatch):
-    """The yardstick is one process with the images of each batch in another order."""
+    """The yardstick is one process with the images of each batch in other orders: the farthest of three."""
     alone = tuned(experiment.train(config.parse(tree(tmp_path / "alone", 16, **options))))
     make = build.job
 
-    def reordered(plan, run):
-        job, model = make(plan, run)
-        job.train_loader = Reordered(job.train_loader)
-        return job, model
+    def in_order(seed):
+        def reordered(plan, run):
+            job, model = make(plan, run)
+            job.train_loader = Reordered(job.train_loader, seed)
+            return job, model
 
-    monkeypatch.setattr(build, "job", reordered)
-    again = tuned(experiment.train(config.parse(tree(tmp_path / "again", 16, **options))))
-    found = tuned(two[0][name])
-    apart, yardstick = (max(np.abs(one[n] - alone[n]).max() for n in alone) for one in (found, again))
-    assert apart < 4 * yardstick < 4e-3
+        monkeypatch.setattr(build, "job", reordered)
+        return tuned(experiment.train(config.parse(tree(tmp_path / str(seed), 16, **options))))
+
+    def apart(one):
+        return max(np.abs(one[n] - alone[n]).max() for n in alone)
+
+    yardstick = max(apart(in_order(seed)) for seed in range(3))
+    assert apart(tuned(two[0][name])) < 3 * yardstick < 2e-3
 
 
 def test_one_process_goes_on_with_a_run_of_two(two, tmp_path):
