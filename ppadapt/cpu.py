@@ -43,7 +43,9 @@ def prepare() -> None:
             _set("FLAGS_use_stride_kernel", "0")
     libc = _glibc()
     if libc:
-        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        # Older glibc (2.31 of Ubuntu 20.04) refuses more than 32 MiB, and would go on from 128 kiB.
+        if not libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30):
+            libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
         libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
         if "MALLOC_ARENA_MAX" not in os.environ:
             libc.mallopt(_M_ARENA_MAX, 2)

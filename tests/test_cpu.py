@@ -53,6 +53,26 @@ def test_every_switch_can_be_turned_off():
 
 
 @linux
+@pytest.mark.parametrize("most, expected", [(1 << 40, 1 << 30), (32 << 20, 32 << 20)])
+def test_large_buffers_are_kept_by_old_and_new_glibc(most, expected, monkeypatch):
+    """Before some version it refuses a threshold above 32 MiB; any value turns its own adjusting off."""
+    class Libc:
+        threshold = 128 << 10
+
+        def mallopt(self, what, value):
+            if what != cpu._M_MMAP_THRESHOLD:
+                return 1
+            if value <= most:
+                self.threshold = value
+            return int(value <= most)
+
+    libc = Libc()
+    monkeypatch.setattr(cpu, "_glibc", lambda: libc)
+    cpu.prepare()
+    assert libc.threshold == expected
+
+
+@linux
 @pytest.mark.parametrize("files, quota", [
     ({"cpu.max": "150000 100000"}, 2), ({"cpu.max": "50000 100000"}, 1), ({"cpu.max": "max 100000"}, 64),
     ({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4),
