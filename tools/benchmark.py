@@ -148,10 +148,12 @@ def main() -> None:
     text = (f"{options.arch}, {where}{versions and ', '}{versions}; medians of {options.rounds} rounds "
             f"(lowest-highest).\n{text}")
     print(text)
+    from ppadapt import files
+
     options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "benchmark.md").write_text(text, encoding="utf-8")
-    (options.output / "benchmark.json").write_text(json.dumps({
-        "command": sys.argv, "machine": where, "versions": versions, "parts": told}, indent=1), encoding="utf-8")
+    files.write_text(options.output / "benchmark.md", text)
+    files.write_json(options.output / "benchmark.json", {
+        "command": sys.argv, "machine": where, "versions": versions, "parts": told})
 
 
 if __name__ == "__main__":

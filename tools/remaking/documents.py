@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Callable, Iterator, Mapping
 
+from ppadapt import files
 from ppadapt.errors import UserError, choose
 
 BETWEEN = re.compile(r"^(<!-- results:(?P<name>[\w.]+) -->\n)(?P<held>.*?)^(<!-- /results:(?P=name) -->)$",
@@ -37,7 +38,7 @@ def write(root: Path, views: Mapping[str, View]) -> list[Path]:
         before = path.read_text(encoding="utf-8")
         after = _apply(path, before, functools.partial(BETWEEN.sub, functools.partial(_filled, views=views, path=path)))
         if after != before:
-            path.write_text(after, encoding="utf-8")
+            files.write_text(path, after)
             changed.append(path)
     return changed
 
