@@ -21,7 +21,7 @@ from ppadapt.weights import load_weights
 
 from .part import View
 from .place import REPOSITORY, Place, Step
-from .trainings import Trainings, machines, table
+from .trainings import Trainings, machines
 
 PEER = REPOSITORY / "tools" / "peers" / "torch_training.py"
 
@@ -69,13 +69,7 @@ class Parity(Trainings):
             **json.loads(done.stdout.splitlines()[-1]), **identity})
 
     def views(self, place: Place, name: str) -> dict[str, View]:
-        return {**super().views(place, name), f"{name}.torch": lambda: self._beside(place, name),
-                f"{name}.readme": lambda: self._in_short(place, name)}
-
-    def _in_short(self, place: Place, name: str) -> str:
-        """The README's table: without the notes of docs/results.md, which it links to."""
-        rows = self.rows(place, name)
-        return table(rows, ("seeds", "trained parameters", "tuned file", "memory")) if rows else ""
+        return {**super().views(place, name), f"{name}.torch": lambda: self._beside(place, name)}
 
     def _beside(self, place: Place, name: str) -> str:
         """Both sides of the methods that have both, on the seeds that both have."""

@@ -132,7 +132,8 @@ class Trainings(Part):
     def views(self, place: Place, name: str) -> dict[str, View]:
         made: dict[str, View] = {name: lambda: self._table(place, name),
                                  f"{name}.pictures": lambda: self._pictures(place, name),
-                                 f"{name}.says": lambda: says(self.rows(place, name))}
+                                 f"{name}.says": lambda: says(self.rows(place, name)),
+                                 f"{name}.readme": lambda: self._in_short(place, name)}
         if any(line.choose for line in self.lines):
             made[f"{name}.choices"] = lambda: comparison.choices_table(self.rows(place, name))
         return made
@@ -146,6 +147,11 @@ class Trainings(Part):
                  "" if timed or not set(TIMED) & set(self.columns) else
                  "Times and images/s are left out: other work ran on the machine."]
         return "\n\n".join([table(rows, self.columns, self.extra, timed), *filter(None, notes)])
+
+    def _in_short(self, place: Place, name: str) -> str:
+        """The README's table: without the notes of docs/results.md, which it links to."""
+        rows = self.rows(place, name)
+        return table(rows, ("seeds", "trained parameters", "tuned file", "memory")) if rows else ""
 
     def _missing(self, place: Place, name: str) -> list[str]:
         made = self.comparison(place, name)
