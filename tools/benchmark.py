@@ -12,12 +12,12 @@ import sys
 from pathlib import Path
 
 from _run import guarded
-from benchmarks import bank, features, inference, measures, pipeline, saving, startup, training
+from benchmarks import bank, features, inference, measures, methods, pipeline, saving, startup, training
 
 TOOLS = Path(__file__).resolve().parent
 ENVIRONMENT = dict(os.environ)  # before ppadapt sets its switches here, which no side is to inherit
-PARTS = {"training": training, "measures": measures, "inference": inference, "startup": startup, "pipeline": pipeline,
-         "features": features, "bank": bank, "saving": saving}
+PARTS = {"training": training, "methods": methods, "measures": measures, "inference": inference, "startup": startup,
+         "pipeline": pipeline, "features": features, "bank": bank, "saving": saving}
 EXAMPLES = """examples:
   python tools/benchmark.py --torch-python ~/torch/bin/python
   python tools/benchmark.py --only training --arch vit_micro_patch4_32 --batch 128 --memory-batch 128 --rounds 5

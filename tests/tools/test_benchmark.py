@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ppadapt.tuning import METHODS
+
 TOOLS = Path(__file__).resolve().parent.parent.parent / "tools"
 
 
@@ -69,6 +71,17 @@ def test_a_side_whose_packages_are_missing_is_left_out_and_said(benchmark, capsy
     assert benchmark.installed("A", {"needs": ["json"]}) and benchmark.installed("B", {})
     assert not benchmark.installed("C", {"needs": ["json", "no_such_package"]})
     assert capsys.readouterr().err == "no no_such_package: C is left out\n"
+
+
+def test_every_method_is_measured(benchmark):
+    part = benchmark.methods
+    sides = part.sides(argparse.Namespace(batch=2))
+    assert sides.keys() == METHODS.keys()
+    common = {"arch": "vit_micro_patch4_32", "sizes": {"img_size": 32}, "steps": 1, "device": "cpu"}
+    found = part.measure({**sides["BitFit"], **common})  # biases, and a head of 100 classes
+    assert found["trained"] == 13_056 + 100 * 193 and found["batch"] == 2 and found["images_per_second"] > 0
+    text, _ = benchmark.report(part, {"BitFit": [found]})
+    assert "| side | trained parameters | images/s | peak memory, MiB | of it the step's |" in text
 
 
 def test_training_from_a_block_on_is_measured_against_training_of_all(benchmark):

@@ -29,7 +29,7 @@ CLAIMS = (
 
 
 def sides(options: argparse.Namespace) -> dict[str, dict]:
-    batch, peer = {"batch": options.batch}, {"method": "adaptformer", "infer": True, "peer": "torch_vit.py"}
+    batch, peer = {"batch": options.batch}, {"method": "AdaptFormer", "infer": True, "peer": "torch_vit.py"}
     found = {DYGRAPH: {**batch, "backend": "dygraph"}, SERVED: {**batch, "precision": "float32"}}
     half = options.device == "gpu" or _cpu_has_bfloat16()
     if half:

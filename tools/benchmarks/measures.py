@@ -22,6 +22,6 @@ CLAIMS = tuple(Claim(f"{what}, {name} / {ALL}", key, name, ALL) for name in (*OF
 
 
 def sides(options: argparse.Namespace) -> dict[str, dict]:
-    side = {"method": "adaptformer", "batch": options.batch}
+    side = {"method": "AdaptFormer", "batch": options.batch}
     return {ALL: side, **{name: {**side, "env": {switch: "1"}} for name, switch in OFF.items()},
             **{name: {**side, "frozen_dtype": dtype} for name, dtype in KEPT.items()}}

@@ -37,7 +37,7 @@ CLAIMS = (
 
 
 def sides(options: argparse.Namespace) -> dict[str, dict]:
-    adapt, full, peer = {"method": "adaptformer"}, {"method": "full"}, {"peer": "torch_vit.py"}
+    adapt, full, peer = {"method": "AdaptFormer"}, {"method": "FullFineTuning"}, {"peer": "torch_vit.py"}
     small, large = {"batch": options.batch}, {"batch": options.memory_batch}
     return {
         ADAPT: {**adapt, **small},
@@ -62,15 +62,15 @@ def measure(side: dict) -> dict:
     import ppadapt  # before Paddle: it sets switches
     import paddle  # isort: skip
     from ppadapt.engine.amp import Precision
+    from ppadapt.tuning import METHODS
     from ppadapt.tuning.frozen.onednn.support import bfloat16_obstacle
     from ppadapt.tuning.frozen.recompute import recompute_blocks
 
     paddle.set_device(side["device"])
     paddle.seed(0)
     network = ppadapt.vit(side["arch"])
-    method = ppadapt.FullFineTuning() if side["method"] == "full" else ppadapt.AdaptFormer()
     head = ppadapt.heads.batchnorm_linear(network.embed_dim, 100)
-    adaptation = ppadapt.attach(network, method, head=head, cheap=side.get("cheap", True))
+    adaptation = ppadapt.attach(network, METHODS[side["method"]](), head=head, cheap=side.get("cheap", True))
     precision = Precision(*(("O1", "bfloat16") if side.get("half") else ()), cpu_obstacle=bfloat16_obstacle)
     if precision.obstacle:
         sys.exit(precision.obstacle)
@@ -80,7 +80,8 @@ def measure(side: dict) -> dict:
     if side.get("recompute"):
         recompute_blocks(network)
     adaptation.train()
-    optimizer = paddle.optimizer.Momentum(0.05, 0.9, parameters=list(adaptation.trained_parameters().values()))
+    trained = list(adaptation.trained_parameters().values())
+    optimizer = paddle.optimizer.Momentum(0.05, 0.9, parameters=trained)
     size = side["sizes"]["img_size"]
     images, labels = paddle.randn([side["batch"], 3, size, size]), paddle.arange(side["batch"]) % 100
 
@@ -95,4 +96,4 @@ def measure(side: dict) -> dict:
     peak = paddle.device.cuda.max_memory_allocated if side["device"] == "gpu" else None
     result = measure_steps(step, side["steps"], peak)
     return {"version": f"paddle {paddle.__version__}", "batch": side["batch"], **result,
-            "images_per_second": side["batch"] / result["seconds"]}
+            "trained": sum(tensor.size for tensor in trained), "images_per_second": side["batch"] / result["seconds"]}

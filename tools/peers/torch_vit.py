@@ -60,10 +60,10 @@ def main():
     side = json.loads(sys.argv[1])
     torch.set_num_threads(side["threads"])
     device = "cuda" if side["device"] == "gpu" else "cpu"
-    model = ViT(**side["sizes"], bottleneck=0 if side["method"] == "full" else 64,
+    model = ViT(**side["sizes"], bottleneck=0 if side["method"] == "FullFineTuning" else 64,
                 fused=side.get("fused", False)).to(device)
     trained = [p for n, p in model.named_parameters() if p.requires_grad_(
-        side["method"] == "full" or n.startswith("head") or ".down." in n or ".up." in n).requires_grad]
+        side["method"] == "FullFineTuning" or n.startswith("head") or ".down." in n or ".up." in n).requires_grad]
     optimizer = torch.optim.SGD(trained, lr=0.05, momentum=0.9)
     size = side["sizes"]["img_size"]
     images = torch.randn(side["batch"], 3, size, size, device=device)

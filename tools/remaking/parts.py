@@ -60,12 +60,13 @@ PARTS: dict[str, Part] = {
         Line("frozen matrices in bfloat16", "cifar10/vit_micro_adaptformer", ("Arch.frozen_dtype=bfloat16",)),
         Line("frozen matrices in float16", "cifar10/vit_micro_adaptformer", ("Arch.frozen_dtype=float16",)),
         Line("products in bfloat16 (AMP O1)", "cifar10/vit_micro_adaptformer", ("AMP.level=O1", "AMP.dtype=bfloat16"))),
-        FEW, columns=("seeds", "images/s", "memory"), drawn=False),
+        FEW, columns=("seeds",), drawn=False),
     "images": Growing("Accuracy against the number of training images", growing.lines(
         "cifar10/vit_micro", ("linear", "adaptformer", "lora", "full"), (100, 500, 2000, 10000), steps=390, batch=128),
         ("Global.eval_interval=0",), seeds=1),
     "performance": Benchmarks("Speed and memory", (
-        ("training", ("--steps", "3", "--rounds", "2")), ("measures", ("--steps", "2", "--rounds", "1")),
+        ("training", ("--steps", "3", "--rounds", "2")), ("methods", ("--steps", "3", "--rounds", "1")),
+        ("measures", ("--steps", "2", "--rounds", "1")),
         ("inference", ("--steps", "3", "--rounds", "2")), ("startup", ("--rounds", "2")),
         ("pipeline", ("--rounds", "2")), ("features", ("--rounds", "1")), ("bank", ("--rounds", "2")))),
 }
