@@ -65,7 +65,7 @@ PARTS: dict[str, Part] = {
         "cifar10/vit_micro", ("linear", "adaptformer", "lora", "full"), (100, 500, 2000, 10000), steps=390, batch=128),
         ("Global.eval_interval=0",), seeds=1),
     "performance": Benchmarks("Speed and memory", (
-        ("training", ("--steps", "3", "--rounds", "2")), ("methods", ("--steps", "3", "--rounds", "1")),
+        ("training", ("--steps", "3", "--rounds", "2")), ("methods", ("--steps", "3", "--rounds", "2")),
         ("measures", ("--steps", "2", "--rounds", "1")),
         ("inference", ("--steps", "3", "--rounds", "2")), ("startup", ("--rounds", "2")),
         ("pipeline", ("--rounds", "2")), ("features", ("--rounds", "1")), ("bank", ("--rounds", "2")))),
