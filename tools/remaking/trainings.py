@@ -184,8 +184,12 @@ def says(rows: list[dict]) -> str:
     """What the differences to the reference are, in sentences, and nothing beyond them; "" before there are any."""
     if len(rows) < 2:
         return ""
-    other = comparison.reference(rows)["method"]
-    found = [(row["method"], difference) for row, difference in zip(rows, comparison.differences(rows)) if difference]
+    reference = comparison.reference(rows)
+    other = reference["method"]
+    # Beside a reference of several seeds, a row of one says nothing of what another would have given.
+    lone = [row["method"] for row in rows if len(row["runs"]) == 1 < len(reference["runs"])]
+    found = [(row["method"], difference) for row, difference in zip(rows, comparison.differences(rows))
+             if difference and row["method"] not in lone]
     kinds = {f"Better than {other}": [(name, d) for name, d in found if d.real and d.mean > 0],
              f"Worse than {other}": [(name, d) for name, d in found if d.real and d.mean < 0]}
     alike = [name for name, difference in found if not difference.real]
@@ -194,7 +198,9 @@ def says(rows: list[dict]) -> str:
             for kind, these in kinds.items() if these]
     if told and any(difference.images is None for _, difference in found):
         told.append("That is of these test images: how much others would change is not known.")
-    return "\n\n".join([*told, *([f"Not told apart from {other}: {comma.join(alike)}."] if alike else [])])
+    told += [f"Not told apart from {other}: {comma.join(alike)}."] if alike else []
+    told += [f"Of one seed, so that nothing is concluded: {comma.join(lone)}."] if lone else []
+    return "\n\n".join(told)
 
 
 def machines(rows: list[dict]) -> str:
