@@ -320,3 +320,20 @@ def test_where_one_method_catches_up_with_another_is_said_as_far_as_it_can_be_to
         "* linear beside adaptformer: better with 100 images; worse with 2,000, 10,000 images.\n"
         "* full beside adaptformer: worse with 100 images; not told apart with 2,000 images; "
         "better with 10,000 images.")
+
+
+def test_beside_a_row_of_several_seeds_one_of_one_seed_has_no_conclusion(results):
+    import numpy as np
+    from remaking.trainings import says
+
+    from ppadapt.tasks.metric import packed
+
+    def row(label, *right_on):
+        return {"method": label, "runs": [
+            {"seed": seed, "top1": right / 10, "right": packed(np.arange(1000) < right), "data": {"Eval": "a"}}
+            for seed, right in enumerate(right_on)]}
+
+    default = row("default", 600, 601, 602)
+    assert says([default, row("worse", 400, 401, 402), row("lone", 900)]) == (
+        "Worse than default: worse (-20.00).\n\nOf one seed, so that nothing is concluded: lone.")
+    assert says([row("default", 600), row("other", 900)]) == "Better than default: other (+30.00)."
