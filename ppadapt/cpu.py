@@ -43,7 +43,7 @@ def prepare() -> None:
             _set("FLAGS_use_stride_kernel", "0")
     libc = _glibc()
     if libc:
-        # Older glibc (2.31 of Ubuntu 20.04) refuses more than 32 MiB, and would go on from 128 kiB.
+        # Where glibc holds to the limit that mallopt(3) names, it refuses this, and would go on from 128 kiB.
         if not libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30):
             libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
         libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)

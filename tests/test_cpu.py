@@ -54,8 +54,8 @@ def test_every_switch_can_be_turned_off():
 
 @linux
 @pytest.mark.parametrize("most, expected", [(1 << 40, 1 << 30), (32 << 20, 32 << 20)])
-def test_large_buffers_are_kept_by_old_and_new_glibc(most, expected, monkeypatch):
-    """Before some version it refuses a threshold above 32 MiB; any value turns its own adjusting off."""
+def test_large_buffers_are_kept_with_and_without_glibcs_limit(most, expected, monkeypatch):
+    """mallopt(3) names 32 MiB as the limit, which newer ones no longer hold to."""
     class Libc:
         threshold = 128 << 10
 
