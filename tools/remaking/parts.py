@@ -16,6 +16,7 @@ RATES = "Optimizer.lr.learning_rate=2e-3,8e-3,3.2e-2"
 SMALL_RATES = "Optimizer.lr.learning_rate=2e-4,8e-4,3.2e-3"
 ALL = ("adaptformer", "linear", "lora", "adapter_plus", "bitfit", "vpt", "full", "layernorm", "ssf", "houlsby",
        "pfeiffer", "convpass", "repadapter", "last_blocks", "adaptformer_vpt")
+LAST_TWO = ('Tuning={name: AdaptFormer, blocks: "4:"}',)
 PRETRAINED_MATRICES = ("full", "last_blocks")
 # Of the ablations, those that docs/results.md may draw a conclusion from have three seeds, the others one.
 ABLATIONS = ("default", "bottleneck_1", "bottleneck_16", "bottleneck_256", "scale_0.01", "scale_10", "scale_learnable",
@@ -60,6 +61,10 @@ PARTS: dict[str, Part] = {
         Line("frozen matrices in bfloat16", "cifar10/vit_micro_adaptformer", ("Arch.frozen_dtype=bfloat16",)),
         Line("frozen matrices in float16", "cifar10/vit_micro_adaptformer", ("Arch.frozen_dtype=float16",)),
         Line("products in bfloat16 (AMP O1)", "cifar10/vit_micro_adaptformer", ("AMP.level=O1", "AMP.dtype=bfloat16"))),
+        FEW, columns=("seeds",), drawn=False),
+    "streams": Trainings("AdaptFormer in the last two blocks, on streams kept of the images", (
+        Line("float32", "cifar10/vit_micro_linear_features", LAST_TWO),
+        Line("bfloat16", "cifar10/vit_micro_linear_features", (*LAST_TWO, "Global.cache_dtype=bfloat16"))),
         FEW, columns=("seeds",), drawn=False),
     "images": Growing("Accuracy against the number of training images", growing.lines(
         "cifar10/vit_micro", ("linear", "adaptformer", "lora", "full"), (100, 500, 2000, 10000), steps=390, batch=128),
