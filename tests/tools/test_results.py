@@ -319,7 +319,8 @@ def test_where_one_method_catches_up_with_another_is_said_as_far_as_it_can_be_to
     assert views["images.says"]() == (
         "* linear beside adaptformer: better with 100 images; worse with 2,000, 10,000 images.\n"
         "* full beside adaptformer: worse with 100 images; not told apart with 2,000 images; "
-        "better with 10,000 images.")
+        "better with 10,000 images.\n\n"
+        "That is of one seed: how much others would change is not known.")
 
 
 def test_beside_a_row_of_several_seeds_one_of_one_seed_has_no_conclusion(results):
@@ -336,4 +337,5 @@ def test_beside_a_row_of_several_seeds_one_of_one_seed_has_no_conclusion(results
     default = row("default", 600, 601, 602)
     assert says([default, row("worse", 400, 401, 402), row("lone", 900)]) == (
         "Worse than default: worse (-20.00).\n\nOf one seed, so that nothing is concluded: lone.")
-    assert says([row("default", 600), row("other", 900)]) == "Better than default: other (+30.00)."
+    assert says([row("default", 600), row("other", 900)]) == (
+        "Better than default: other (+30.00).\n\nThat is of one seed: how much others would change is not known.")

@@ -8,7 +8,7 @@ from ppadapt.runs import experiment, pictures, significance
 
 from .part import View
 from .place import Place
-from .trainings import Line, Trainings, machines
+from .trainings import Line, Trainings, limits, machines
 
 AMONG = ", "
 
@@ -54,24 +54,24 @@ class Growing(Trainings):
         methods, sizes = (list(dict.fromkeys(part)) for part in zip(*map(_of_label, (li.label for li in self.lines))))
         sizes = [size for size in sizes if any((method, size) in rows for method in methods)]
         cells = [[f"{size:,}", *(self._cell(rows, method, size) for method in methods)] for size in sizes]
-        note = (f"Bold: differs from {self.among} with as many images, by more than seeds and test images explain "
-                "(95%, paired).")
+        note = f"Bold: the 95% interval of the difference to {self.among} with as many images (paired) leaves 0 out."
         return "\n\n".join([experiment.markdown(["training images", *(f"{m}, top-1" for m in methods)], cells), note,
                             *self._missing(place, name), machines(list(rows.values()))])
 
     def _says(self, place: Place, name: str) -> str:
         """For each other method with how many images it is better or worse, as far as that can be told."""
-        rows, told = {_parts(row): row for row in self.rows(place, name)}, []
+        rows, told, all_found = {_parts(row): row for row in self.rows(place, name)}, [], []
         for method in dict.fromkeys(method for method, _ in rows if method != self.among):
             found: dict[str, list[str]] = {}
             for size in sorted(size for other, size in rows if other == method):
                 if (difference := self._difference(rows, method, size)) is not None:
+                    all_found.append(difference)
                     kind = ("better" if difference.mean > 0 else "worse") if difference.real else "not told apart"
                     found.setdefault(kind, []).append(f"{size:,}")
             if found:
                 kinds = "; ".join(f"{kind} with {', '.join(sizes)} images" for kind, sizes in found.items())
                 told.append(f"* {method} beside {self.among}: {kinds}.")
-        return "\n".join(told)
+        return "\n\n".join(["\n".join(told), *limits(all_found)] if told else [])
 
     def _difference(self, rows: dict[tuple, dict], method: str, size: int) -> Optional[significance.Difference]:
         """Between a method and the one that all are held against, with as many images."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 import json
 import statistics
 from dataclasses import dataclass
-from typing import Callable, Iterator, Optional, Sequence
+from typing import Callable, Iterable, Iterator, Optional, Sequence
 
 from ppadapt import build
 from ppadapt.config import Config, find
@@ -12,6 +12,7 @@ from ppadapt.runs import comparison, experiment, pictures
 from ppadapt.runs.compare import Comparison, Run
 from ppadapt.runs.plans import Row
 from ppadapt.runs.record import Record
+from ppadapt.runs.significance import Difference
 
 from .part import Part, View
 from .place import REPOSITORY, Place, Step
@@ -196,11 +197,18 @@ def says(rows: list[dict]) -> str:
     comma = "; " if any("," in row["method"] for row in rows) else ", "
     told = [f"{kind}: {comma.join(f'{name} ({d.mean:+.2f})' for name, d in these)}."
             for kind, these in kinds.items() if these]
-    if told and any(difference.images is None for _, difference in found):
-        told.append("That is of these test images: how much others would change is not known.")
     told += [f"Not told apart from {other}: {comma.join(alike)}."] if alike else []
+    told += limits(difference for _, difference in found)
     told += [f"Of one seed, so that nothing is concluded: {comma.join(lone)}."] if lone else []
     return "\n\n".join(told)
+
+
+def limits(found: Iterable[Difference]) -> list[str]:
+    """What the intervals of these differences leave out, a sentence each."""
+    found = list(found)
+    return [f"That is of {this}: how much others would change is not known." for this, it_is in
+            (("these test images", any(difference.images is None for difference in found)),
+             ("one seed", any(difference.seeds == 1 for difference in found))) if it_is]
 
 
 def machines(rows: list[dict]) -> str:
