@@ -292,7 +292,7 @@ def test_few_images_are_passed_as_often_as_it_takes_for_the_same_steps(results):
     from remaking import growing
 
     steps = {}
-    for line in growing.lines("cifar10/vit_micro", ("linear",), (100, 500, 2000, 10000), steps=390, batch=128):
+    for line in growing.lines("cifar10/vit_micro", {"linear": "Loss=1"}, (100, 500, 2000, 10000), steps=390, batch=128):
         values = dict(change.split("=") for change in line.changes)
         images, batch, epochs = (int(values[key]) for key in (
             "DataLoader.Train.dataset.limit", "DataLoader.Train.sampler.batch_size", "Global.epochs"))

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional, Sequence
+from typing import Mapping, Optional, Sequence
 
 from ppadapt.runs import experiment, pictures, significance
 
@@ -13,15 +13,19 @@ from .trainings import Line, Trainings, limits, machines
 AMONG = ", "
 
 
-def lines(beginning: str, names: Sequence[str], sizes: Sequence[int], steps: int, batch: int) -> tuple[Line, ...]:
-    """A line for each method and number of images, of about `steps` steps: few images are passed more often."""
+def lines(beginning: str, methods: Mapping[str, str], sizes: Sequence[int], steps: int, batch: int) -> tuple[Line, ...]:
+    """A line for each method and number of images, of about `steps` steps: few images are passed more often.
+
+    `methods` are names of configs, each with what is changed of its own.
+    """
     made = []
     for images in sizes:
         a_batch = min(batch, images)
         epochs = round(steps / (images // a_batch))
         changes = (f"DataLoader.Train.dataset.limit={images}", f"DataLoader.Train.sampler.batch_size={a_batch}",
                    f"Global.epochs={epochs}", f"Optimizer.lr.warmup_epoch={epochs / 10:g}", "Global.save_interval=0")
-        made += [Line(f"{name}{AMONG}{images:,} images", f"{beginning}_{name}", changes) for name in names]
+        made += [Line(f"{name}{AMONG}{images:,} images", f"{beginning}_{name}", (*changes, change))
+                 for name, change in methods.items()]
     return tuple(made)
 
 

@@ -14,6 +14,9 @@ FEW = ("DataLoader.Train.dataset.limit=4000", "Global.eval_interval=0")
 # Once, four and sixteen times the rate of each method's config, which is smaller where pretrained matrices train.
 RATES = "Optimizer.lr.learning_rate=2e-3,8e-3,3.2e-2"
 SMALL_RATES = "Optimizer.lr.learning_rate=2e-4,8e-4,3.2e-3"
+# What the part `methods` chose among these, for the parts that take it over.
+CHOSEN = {"linear": "Optimizer.lr.learning_rate=8e-3", "adaptformer": "Optimizer.lr.learning_rate=8e-3",
+          "lora": "Optimizer.lr.learning_rate=8e-3", "full": "Optimizer.lr.learning_rate=8e-4"}
 ALL = ("adaptformer", "linear", "lora", "adapter_plus", "bitfit", "vpt", "full", "layernorm", "ssf", "houlsby",
        "pfeiffer", "convpass", "repadapter", "last_blocks", "adaptformer_vpt")
 LAST_TWO = ('Tuning={name: AdaptFormer, blocks: "4:"}',)
@@ -67,7 +70,7 @@ PARTS: dict[str, Part] = {
         Line("bfloat16", "cifar10/vit_micro_linear_features", (*LAST_TWO, "Global.cache_dtype=bfloat16"))),
         FEW, columns=("seeds",), drawn=False),
     "images": Growing("Accuracy against the number of training images", growing.lines(
-        "cifar10/vit_micro", ("linear", "adaptformer", "lora", "full"), (100, 500, 2000, 10000), steps=390, batch=128),
+        "cifar10/vit_micro", CHOSEN, (100, 500, 2000, 10000), steps=156, batch=128),
         ("Global.eval_interval=0",), seeds=1),
     "performance": Benchmarks("Speed and memory", (
         ("training", ("--steps", "3", "--rounds", "2")), ("methods", ("--steps", "3", "--rounds", "2")),
