@@ -178,8 +178,8 @@ class Comparison:
         self._say_left()
         return done
 
-    def train(self, run: Run, identity: dict) -> dict:
-        """Train a run, or go on with it where it was cut off, and remember it by its identity.
+    def train(self, run: Run, identity: dict, instead_of: Sequence[dict] = ()) -> dict:
+        """Train a run, or go on with it where it was cut off, and remember it by its identity, `instead_of` others.
 
         That is asked for before anything is built of the plan, which fills in what it leaves to the task.
         """
@@ -193,7 +193,7 @@ class Comparison:
         place = Path(results["folder"]).relative_to(self.folder).as_posix()
         kept = {key: value for key, value in results.items() if key not in DETAILS}
         done = {"row": run.row.label, "seed": plan.Global.seed, **kept, "folder": place, **identity}
-        self.record.add(done)
+        self.record.add(done, instead_of)
         return done
 
     def _say_left(self) -> None:

@@ -48,16 +48,25 @@ def differences(rows: list[dict]) -> list[Optional[Difference]]:
 
 
 def groups(rows: list[dict]) -> list[str]:
-    """A letter or more for each row; rows with one in common cannot be told apart."""
+    """A letter or more for each row; rows with one in common cannot be told apart.
+
+    None for a row of one seed beside rows of several: what another seed would have given it is not known.
+    """
     task = task_of(rows[0])
-    best = sorted(range(len(rows)), key=lambda i: task.score(rows[i]), reverse=True)
-    differ = np.zeros((len(rows), len(rows)), bool)
+    lettered = [i for i, row in enumerate(rows) if not lone(row, rows)]
+    best = sorted(lettered, key=lambda i: task.score(rows[i]), reverse=True)
+    differ = np.zeros((len(best), len(best)), bool)
     for a, i in enumerate(best):
         for b, j in enumerate(best[:a]):
             found = significance.between(rows[i]["runs"], rows[j]["runs"], task.main)
             differ[a, b] = differ[b, a] = found is not None and found.real
     letters = dict(zip(best, significance.groups(differ)))
-    return [letters[i] for i in range(len(rows))]
+    return [letters.get(i, "") for i in range(len(rows))]
+
+
+def lone(row: dict, rows: list[dict]) -> bool:
+    """Whether a row is of one seed, and others beside it are of several."""
+    return len(row["runs"]) == 1 < max(len(other["runs"]) for other in rows)
 
 
 def columns(rows: list[dict]) -> dict[str, list[str]]:
@@ -99,7 +108,14 @@ def how_told_apart(rows: list[dict]) -> str:
              "image by image, a bootstrap over the test images" if over == {(True, False)} else
              "by seed and image, a bootstrap over the test images and the seeds' own spread")
     return (f"{to_reference(rows)}: with its 95% interval (paired {pairs}); rows with a letter of the group in common "
-            "cannot be told apart" + "; what another seed would change is not in it" * ((True, False) in over))
+            "cannot be told apart" + _of_one_seed(rows) * ((True, False) in over))
+
+
+def _of_one_seed(rows: list[dict]) -> str:
+    if any(lone(row, rows) for row in rows):
+        return ("; a row of one seed is held against the same seed alone, what another would change is not known, and "
+                "it is in no group")
+    return "; what another seed would change is not in it"
 
 
 def table(rows: list[dict]) -> str:

@@ -28,12 +28,15 @@ def save(figure, path: Path) -> None:
     pyplot().close(figure)
 
 
+OF_COMPARISON = ("accuracy_by_parameters.png", "accuracy_by_method.png")
+
+
 def comparison(rows: list[dict], folder: Path) -> list[Path]:
     """Two PNGs in `folder`, of what methods are compared by: against trained parameters, and per method.
 
     Returns their paths.
     """
-    paths = [folder / "accuracy_by_parameters.png", folder / "accuracy_by_method.png"]
+    paths = [folder / name for name in OF_COMPARISON]
     by_parameters(rows, paths[0])
     by_method(rows, paths[1])
     return paths
@@ -112,7 +115,7 @@ def by_parameters(rows: list[dict], path: Path) -> None:
     for row, (x, y) in zip(rows, points):
         colour, marker, _ = _look(row)
         axes.errorbar(x, y, yerr=row["std"] or None, fmt=marker, color=colour, markersize=5.5, capsize=2.5,
-                      elinewidth=0.9, zorder=3)
+                      elinewidth=0.9, zorder=3, **_lone(row, rows))
     references = _references(axes.axhline, rows)
     axes.set_xscale("log")
     axes.margins(x=0.14, y=0.12)
@@ -141,7 +144,7 @@ def by_method(rows: list[dict], path: Path) -> None:
         if len(seeds) > 1:
             axes.plot(seeds, [i] * len(seeds), "|", color=colour, markersize=9, alpha=0.55)
         axes.errorbar(row[main], i, xerr=row["std"] or None, fmt=marker, color=colour, markersize=5.5,
-                      elinewidth=1.4, zorder=3)
+                      elinewidth=1.4, zorder=3, **_lone(row, rows))
         spread = f" ± {row['std']:.2f}" if row["std"] is not None else ""
         axes.text(1.02, i, f"{row[main]:.2f}{spread}", transform=axes.get_yaxis_transform(), va="center", fontsize=8)
     _references(axes.axvline, rows)
@@ -186,6 +189,11 @@ def _look(row: dict) -> tuple[str, str, bool]:
     return "#1f5fa8", "o", False
 
 
+def _lone(row: dict, rows: list[dict]) -> dict[str, str]:
+    """How a point of one seed beside others of several is drawn: hollow, for it says less."""
+    return {"markerfacecolor": "white"} if row["seeds"] == 1 < max(each["seeds"] for each in rows) else {}
+
+
 def _task(rows: list[dict]) -> Task:
     return tasks.from_manifest(rows[0]["runs"][0].get("task"))
 
@@ -200,14 +208,15 @@ def _axis(rows: list[dict]) -> str:
     seeds, name = {row["seeds"] for row in rows}, _task(rows).axis
     if seeds == {1}:
         return name
-    return f"{name}, mean ± std of {'/'.join(map(str, sorted(seeds)))} seeds"
+    several = " or ".join(map(str, sorted(seeds - {1})))
+    return f"{name}, mean ± std of {several} seeds" + " (hollow: 1)" * (1 in seeds)
 
 
 def _label(axes, points: list[tuple], spans: list[tuple], names: list[str], colours: list[str],
            references: list) -> None:
     """Name each point beside it, where there is room on no other label, point, error bar or reference line.
 
-    A thin line leads to the names further off.
+    A thin line leads to the names that are further off, or nearer to another point.
     """
     from matplotlib.transforms import Bbox
 
@@ -230,9 +239,15 @@ def _label(axes, points: list[tuple], spans: list[tuple], names: list[str], colo
                     and inside.containsy(box.y1):
                 break
         taken.append(text.get_window_extent(renderer).padded(2))
-        if np.hypot(dx, dy) > 12:
+        nearest = min(range(len(points)), key=lambda j: _distance(box, pixel(points[j])))
+        if np.hypot(dx, dy) > 12 or nearest != i:
             axes.annotate("", points[i], xytext=(dx, dy), textcoords="offset points", zorder=2,
                           arrowprops={"arrowstyle": "-", "color": colours[i], "linewidth": 0.5, "alpha": 0.6})
+
+
+def _distance(box, point: np.ndarray) -> float:
+    """From the border of a box to a point outside of it, in pixels."""
+    return float(np.hypot(max(box.x0 - point[0], 0, point[0] - box.x1), max(box.y0 - point[1], 0, point[1] - box.y1)))
 
 
 def predictions(images: Sequence[np.ndarray], targets: Sequence, probabilities: np.ndarray, task: Task,

@@ -123,8 +123,8 @@ class Record:
         return [run for run, (config, _) in zip(self.runs, self._known) if config is not None]
 
     def find(self, identity: dict) -> Optional[dict]:
-        """The run of this identity, if it is done; one without "data" is that of any data."""
-        for run, (config, data) in zip(self.runs, self._known):
+        """The run of this identity, if it is done; without "data" the newest of any data."""
+        for run, (config, data) in zip(reversed(self.runs), reversed(self._known)):
             if config == identity["config"] and identity.get("data", data) == data:
                 return run
         return None
@@ -136,18 +136,11 @@ class Record:
                 if config is not None and without_weights(config) == asked
                 and (config != identity["config"] or identity.get("data", data) != data)]
 
-    def remove(self, runs: Sequence[dict]) -> None:
-        """Forget these."""
+    def add(self, run: dict, instead_of: Sequence[dict] = ()) -> None:
+        """Write one more, and forget those that it is `instead_of`; what another process has added meanwhile stays."""
         with files.locked(self.path):
             self.read()
-            files.write_json(self.path, [run for run in self.runs if run not in runs])
-            self.read()
-
-    def add(self, run: dict) -> None:
-        """Write one more; what another process has added meanwhile stays."""
-        with files.locked(self.path):
-            self.read()
-            files.write_json(self.path, [*self.runs, run])
+            files.write_json(self.path, [*(old for old in self.runs if old not in instead_of), run])
             self.read()
 
 

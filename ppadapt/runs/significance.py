@@ -49,7 +49,9 @@ class Difference:
 
 
 def between(runs: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], main: str) -> Optional[Difference]:
-    """The difference of two methods, of the runs whose seeds both have; None where these say nothing of its spread.
+    """The difference of two methods, of the runs whose seeds both have.
+
+    None where these say nothing of its spread, or are known to be of different test sets.
 
     Args:
         runs, others: results with their `seed`, `main` and, where it is known, what was `right`.
@@ -61,8 +63,10 @@ def between(runs: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any
         return None
     rows = [[_right(run, main) for run in pair] for pair in pairs]
     of_images = {None if row is None else len(row) for pair in rows for row in pair}
-    same_data = len({run.get("data", {}).get("Eval") for pair in pairs for run in pair}) == 1
-    if None not in of_images and len(of_images) == 1 and same_data:
+    test_sets = {run.get("data", {}).get("Eval") for pair in pairs for run in pair}
+    if len(test_sets - {None}) > 1:
+        return None
+    if None not in of_images and len(of_images) == 1 and len(test_sets) == 1:
         return paired(np.array([pair[0] for pair in rows]), np.array([pair[1] for pair in rows]))
     if len(pairs) == 1:
         return None

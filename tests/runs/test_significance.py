@@ -72,7 +72,7 @@ def test_runs_are_paired_by_seed_and_image_only_where_both_are_the_same():
     assert found.mean == pytest.approx(100 * (one[[0, 2]].mean() - other[[0, 2]].mean()))
     assert significance.between(ours, [run(7, other[0])], "top1") is None
     elsewhere = [run(s, other[s], data={"Eval": "b"}) for s in range(3)]
-    assert significance.between(ours, elsewhere, "top1").images is None
+    assert significance.between(ours, elsewhere, "top1") is None  # of other test images nothing is said
     unsaid = [{**run(s, other[s]), "right": None} for s in range(3)]
     assert significance.between(ours, unsaid, "top1").images is None
     # A score that is no mean over images (mAP) is compared by its seeds, whatever is known of images.

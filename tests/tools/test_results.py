@@ -256,6 +256,7 @@ def test_numbers_outside_of_markers_are_found(results):
     assert not list(documents.outside("| configuration | is |\n|---|---|\n| limit | 4 |\n"))
     assert list(documents.outside("| side | load, s |\n|---|---|\n| ours | 4.1 |\n")) == ["side | load, s"]
     assert not list(documents.outside("| option | is |\n|---|---|\n| limit | 4 |\n"))
+    assert list(documents.outside("| switch | you get |\n|---|---|\n| bfloat16 | 175 MiB less |\n")) == ["switch | you get"]
 
 
 def test_markers_that_do_not_fit_are_named(results, copy):

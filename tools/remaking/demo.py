@@ -12,6 +12,7 @@ from ppadapt import build, files
 from ppadapt.runs import experiment, pictures
 from ppadapt.runs.compare import Run
 
+from . import drawings
 from .place import Place, Step
 from .trainings import Trainings
 
@@ -50,7 +51,16 @@ class Demo(Trainings):
             data = build.dataset(plan.DataLoader.Eval, "test", 0)
             count = len(answers)
             pictures.predictions([data.image(i) for i in range(count)], data.labels[:count], answers,
-                                 build.task_of(plan), data.classes, place.root / "docs" / "predictions.png", TITLE)
+                                 build.task_of(plan), data.classes, _picture(place), TITLE)
+            drawings.note(_path(place, name), [_picture(place)])
+
+    def stale(self, place: Place, name: str) -> list[str]:
+        told = super().stale(place, name)
+        if not _path(place, name).is_file():
+            return told
+        if self._answers(place, name) is None:
+            return [*told, f"{name}: its answers to test images are of other data or weights: they are not taken"]
+        return [*told, *drawings.wrong(_path(place, name), [_picture(place)])]
 
     def _run(self, place: Place, name: str) -> Run:
         made = self.comparison(place, name)
@@ -67,3 +77,7 @@ class Demo(Trainings):
 
 def _path(place: Place, name: str) -> Path:
     return place.record(name) / "answers.json"
+
+
+def _picture(place: Place) -> Path:
+    return place.root / "docs" / "predictions.png"

@@ -13,8 +13,9 @@ from ppadapt.errors import UserError, choose
 BETWEEN = re.compile(r"^(<!-- results:(?P<name>[\w.]+) -->\n)(?P<held>.*?)^(<!-- /results:(?P=name) -->)$",
                      re.DOTALL | re.MULTILINE)
 OPENED = re.compile(r"^<!-- /?results:([\w.]+) -->$", re.MULTILINE)
-# Headings of a column that say a table is one of results; where another tool measured it, a line before it says so.
+# A table is one of results by a column's heading, or by a unit; where another tool measured it, a line before says so.
 MEASURED = re.compile(r"\b(top-?\d|accuracy|mAP|F1|images/s|samples/s|time|seconds|memory|ratio|speed)\b|, s\b", re.I)
+IN_UNITS = re.compile(r"\d (?:[MG]iB|m?s|images/s|points)\b|\d [MG]B/s\b")  # of a machine, or of what it ran
 SAID_SO = re.compile(r"<!-- (?:measured|parameters): .+ -->")
 OLDER = re.compile(r"\bolder\b", re.I)
 TABLE = re.compile(r"^\|(?P<head>.*)\|\n\|[-:| ]+\|\n(?P<body>(?:\|.*\n?)*)", re.MULTILINE)
@@ -68,7 +69,8 @@ def outside(text: str) -> Iterator[str]:
     text = BETWEEN.sub("", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
     for table in TABLE.finditer(text):
         before = text[:table.start()].rstrip("\n").rpartition("\n")[2]
-        if (MEASURED.search(table["head"]) and re.search(r"\d", table["body"]) and not SAID_SO.fullmatch(before)
+        measured = MEASURED.search(table["head"]) and re.search(r"\d", table["body"]) or IN_UNITS.search(table["body"])
+        if (measured and not SAID_SO.fullmatch(before)
                 and not any(OLDER.search(heading) for heading in _headings(text[:table.start()]))):
             yield table["head"].strip()
 

@@ -6,6 +6,7 @@ from typing import Mapping, Optional, Sequence
 
 from ppadapt.runs import experiment, pictures, significance
 
+from . import drawings
 from .part import View
 from .place import Place
 from .trainings import Line, Trainings, limits, machines
@@ -46,7 +47,14 @@ class Growing(Trainings):
             for row in rows:
                 method, images = _parts(row)
                 curves.setdefault(method, []).append((images, row["top1"], row["std"]))
-            pictures.growing(curves, "training images", "top-1 accuracy (%)", place.record(name) / f"{name}.png")
+            path = place.record(name) / f"{name}.png"
+            pictures.growing(curves, "training images", "top-1 accuracy (%)", path)
+            drawings.note(place.runs_of(name).path, [path])
+
+    def _pictures_wrong(self, place: Place, name: str) -> list[str]:
+        if not self.rows(place, name):
+            return []
+        return drawings.wrong(place.runs_of(name).path, [place.record(name) / f"{name}.png"])
 
     def _pictures(self, place: Place, name: str) -> str:
         return f"![{self.title}](results/{name}/{name}.png)" if self.rows(place, name) else ""

@@ -15,7 +15,7 @@ from benchmark import sizes
 from ppadapt import build, cpu, errors
 from ppadapt.networks import shipped
 from ppadapt.runs import experiment, significance
-from ppadapt.runs.compare import Run
+from ppadapt.runs.compare import Comparison, Run
 from ppadapt.runs.record import Record
 from ppadapt.weights import load_weights
 
@@ -64,9 +64,22 @@ class Parity(Trainings):
             done = subprocess.run([place.torch_python, str(PEER), json.dumps(told)], capture_output=True, text=True)
         if done.returncode:
             raise errors.UserError(f"{place.torch_python} {PEER} failed:\n{done.stderr[-2000:]}")
-        Record(_peers(place, name)).add({
-            "row": run.row.label, "seed": plan.Global.seed, "machine": experiment.machine(),
-            **json.loads(done.stdout.splitlines()[-1]), **identity})
+        record = Record(_peers(place, name))
+        record.add({"row": run.row.label, "seed": plan.Global.seed, "machine": experiment.machine(),
+                    **json.loads(done.stdout.splitlines()[-1]), **identity}, instead_of=record.stale(identity))
+
+    def stale(self, place: Place, name: str) -> list[str]:
+        made, record = self.comparison(place, name), Record(_peers(place, name))
+        return [*super().stale(place, name),
+                *(f"{name}: {run.row.label}, {run.what}, PyTorch was made on other data or weights: it is not taken"
+                  for row in made.rows for run in made.runs(row)
+                  if record.stale(self._asked_of_peer(made, run)))]
+
+    @staticmethod
+    def _asked_of_peer(made: Comparison, run: Run) -> dict:
+        """The identity that PyTorch's run is to have: where the images are not at hand, that of our run's."""
+        identity, ours = made.identity(run.plan), made.found(run)
+        return {**({"data": ours["data"]} if ours else {}), **identity}
 
     def views(self, place: Place, name: str) -> dict[str, View]:
         return {**super().views(place, name), f"{name}.torch": lambda: self._beside(place, name)}
@@ -76,7 +89,7 @@ class Parity(Trainings):
         made, record = self.comparison(place, name), Record(_peers(place, name))
         cells, versions, rows = [], set(), []
         for row in made.rows:
-            pairs = [(made.found(run), record.find(made.identity(run.plan))) for run in made.runs(row)]
+            pairs = [(made.found(run), record.find(self._asked_of_peer(made, run))) for run in made.runs(row)]
             pairs = [pair for pair in pairs if None not in pair]
             if pairs:
                 ours, theirs = zip(*pairs)

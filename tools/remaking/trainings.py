@@ -14,6 +14,7 @@ from ppadapt.runs.plans import Row
 from ppadapt.runs.record import Record
 from ppadapt.runs.significance import Difference
 
+from . import drawings
 from .part import Part, View
 from .place import REPOSITORY, Place, Step
 
@@ -78,8 +79,9 @@ class Trainings(Part):
     def adopt(self, place: Place, name: str) -> None:
         made = self.comparison(place, name)
         for run in _all_runs(made):
-            if not made.found(run) and (found := _elsewhere(place, name, made.identity(run.plan))):
-                made.record.add({**found, "row": run.row.label})
+            identity = made.identity(run.plan)
+            if not made.found(run) and (found := _elsewhere(place, name, identity)):
+                made.record.add({**found, "row": run.row.label}, instead_of=made.record.stale(identity))
 
     def stale(self, place: Place, name: str) -> list[str]:
         made, told = self.comparison(place, name), {}
@@ -88,10 +90,13 @@ class Trainings(Part):
             for old in made.record.stale(identity):
                 other = "weights" if old["config"] != identity["config"] else "data"
                 told[id(old)] = f"{name}: {run.row.label}, {run.what} was made on other {other}: it is not taken"
-        tested = {run["data"]["Eval"] for row in self.rows(place, name) for run in row["runs"]}
-        if len(tested) > 1:
-            told[0] = f"{name}: its runs are of {len(tested)} different sets of test images: `make results PART={name}`"
-        return list(told.values())
+        runs = [run for row in self.rows(place, name) for run in row["runs"]]
+        return [*told.values(), *_mixed(name, runs), *self._pictures_wrong(place, name)]
+
+    def _pictures_wrong(self, place: Place, name: str) -> list[str]:
+        if not self.drawn or not self.rows(place, name):
+            return []
+        return drawings.wrong(place.runs_of(name).path, [place.record(name) / file for file in pictures.OF_COMPARISON])
 
     def left_out(self, place: Place) -> list[str]:
         if place.mosaics.is_dir() or not any(line.config.startswith("mosaic/") for line in self.lines):
@@ -118,8 +123,7 @@ class Trainings(Part):
         """One run. What it makes known (a choice) may ask for runs that another part has."""
         made = self.comparison(place, name)
         identity = made.identity(run.plan)
-        made.record.remove(made.record.stale(identity))
-        made.train(run, identity)
+        made.train(run, identity, instead_of=made.record.stale(identity))
         self.adopt(place, name)
 
     def rows(self, place: Place, name: str) -> list[dict]:
@@ -130,7 +134,7 @@ class Trainings(Part):
     def draw(self, place: Place, name: str) -> None:
         rows = self.rows(place, name)
         if rows and self.drawn:
-            pictures.comparison(rows, place.record(name))
+            drawings.note(place.runs_of(name).path, pictures.comparison(rows, place.record(name)))
 
     def views(self, place: Place, name: str) -> dict[str, View]:
         made: dict[str, View] = {name: lambda: self._table(place, name),
@@ -185,10 +189,8 @@ def says(rows: list[dict]) -> str:
     """What the differences to the reference are, in sentences, and nothing beyond them; "" before there are any."""
     if len(rows) < 2:
         return ""
-    reference = comparison.reference(rows)
-    other = reference["method"]
-    # Beside a reference of several seeds, a row of one says nothing of what another would have given.
-    lone = [row["method"] for row in rows if len(row["runs"]) == 1 < len(reference["runs"])]
+    other = comparison.reference(rows)["method"]
+    lone = [row["method"] for row in rows if comparison.lone(row, rows)]
     found = [(row["method"], difference) for row, difference in zip(rows, comparison.differences(rows))
              if difference and row["method"] not in lone]
     kinds = {f"Better than {other}": [(name, d) for name, d in found if d.real and d.mean > 0],
@@ -255,6 +257,17 @@ def _quiet(run: dict) -> bool:
     """Whether nothing else wanted the cores while a run trained: what is not known is not."""
     cores = int(run["machine"].split()[0])
     return run.get("load") is not None and run["load"] <= cores + 0.5
+
+
+def _mixed(name: str, runs: list[dict]) -> list[str]:
+    """Whether runs that are compared are of other images than each other; a set of their own size may be asked for."""
+    found: dict[str, set[str]] = {}
+    for run in runs:
+        asked = {**run["config"]["DataLoader"]["Train"]["dataset"], "transform_ops": None}
+        found.setdefault("test images", set()).add(run["data"]["Eval"])
+        found.setdefault(f"training images {json.dumps(asked, sort_keys=True)}", set()).add(run["data"]["Train"])
+    return [f"{name}: its runs are of {len(digests)} different sets of {what}: `make results PART={name}`"
+            for what, digests in found.items() if len(digests) > 1]
 
 
 def _places(line: Line, place: Place) -> list[str]:
