@@ -174,14 +174,68 @@ def test_a_run_that_another_part_has_is_not_run_again(call, copy):
     assert len(json.loads((copy / "docs/results/demo/runs.json").read_text(encoding="utf-8"))) == 2
 
 
-def test_runs_of_different_test_images_do_not_share_a_table(call, copy):
+@pytest.mark.parametrize("side, named", [("Eval", "test images"), ("Train", "training images")])
+def test_runs_of_different_images_do_not_share_a_table(call, copy, side, named):
     """Of one method the record is older than the data: no identity tells without the images, their digests do."""
     path = copy / "docs/results/demo/runs.json"
     runs = json.loads(path.read_text(encoding="utf-8"))
-    runs[0]["data"]["Eval"] = "0" * 64
+    runs[0]["data"][side] = "0" * 64
     path.write_text(json.dumps(runs), encoding="utf-8")
     code, said = call(copy, "--part", "demo", "--check")
-    assert code == 1 and "demo: its runs are of 2 different sets of test images" in said
+    assert code == 1 and f"demo: its runs are of 2 different sets of {named}" in said
+
+
+def test_a_run_of_another_part_stands_in_the_place_of_one_of_other_data(call, copy):
+    """Both in the record, and the older one were found wherever the images are not at hand."""
+    path = copy / "docs/results/demo/runs.json"
+    shutil.copytree(path.parent, copy / "docs/results/elsewhere")
+    runs = json.loads(path.read_text(encoding="utf-8"))
+    wanted = runs[0]["data"]["Train"]
+    runs[0]["data"]["Train"] = "0" * 64
+    path.write_text(json.dumps(runs), encoding="utf-8")
+    call(copy, "--part", "demo")
+    now = json.loads(path.read_text(encoding="utf-8"))
+    assert [run["row"] for run in now] == ["adaptformer", "linear"]
+    assert {run["data"]["Train"] for run in now} == {wanted}
+    assert call(copy, "--part", "demo", "--check") == (0, "documents and records agree\n")
+
+
+def test_pictures_are_held_to_what_they_were_drawn_from(results, call, copy):
+    picture, answers = copy / "docs/predictions.png", copy / "docs/results/demo/answers.json"
+    drawn = picture.read_bytes()
+    picture.write_bytes(drawn + b"0")
+    code, said = call(copy, "--part", "demo", "--check")
+    assert code == 1 and "predictions.png is not the picture that was drawn: run `make results`" in said
+    picture.unlink()
+    assert call(copy, "--part", "demo", "--check")[0] == 1
+    picture.write_bytes(drawn)
+    told = json.loads(answers.read_text(encoding="utf-8"))
+    told["answers"] = [row[::-1] for row in told["answers"]]
+    answers.write_text(json.dumps(told), encoding="utf-8")
+    code, said = call(copy, "--part", "demo", "--check")
+    assert code == 1 and "predictions.png was drawn from another answers.json" in said
+    call(copy, "--part", "demo", "--tables")
+    assert call(copy, "--part", "demo", "--check")[0] == 0 and picture.read_bytes() != drawn
+    told["data"]["Eval"] = "0" * 64
+    answers.write_text(json.dumps(told), encoding="utf-8")
+    _, said = call(copy, "--part", "demo", "--left")
+    assert "stale: demo: its answers to test images are of other data or weights: they are not taken" in said
+
+
+def test_pytorchs_side_is_measured_where_an_interpreter_has_come(results, tmp_path):
+    from remaking.benchmarks import Benchmarks
+
+    from ppadapt.version import __version__
+
+    part = Benchmarks("Speed", (("training", ()), ("startup", ())))
+    place = results.Place(root=tmp_path, cifar10=tmp_path)
+    place.record("speed").mkdir(parents=True)
+    for name in ("training", "startup"):
+        (place.record("speed") / f"{name}.json").write_text(json.dumps(
+            {"ppadapt": __version__, "options": [], "versions": "paddle 3", "results": {}}), encoding="utf-8")
+    assert not list(part.left(place, "speed"))
+    place.torch_python = "python"
+    assert [step.what for step in part.left(place, "speed")] == ["speed: training"]
 
 
 def test_a_rate_is_chosen_before_the_seeds_that_train_with_it(results, tmp_path):
@@ -241,6 +295,17 @@ def test_pytorchs_side_is_known_by_the_identity_of_ours(results, tmp_path):
         run["config"]["Arch"]["pretrained"] = "sha256:" + "0" * 64
     (tmp_path / "docs/results/parity/torch.json").write_text(json.dumps(theirs), encoding="utf-8")
     assert part.views(place, "parity")["parity.torch"]() == ""
+    part.draw(place, "parity")
+    assert sum("PyTorch was made on other data or weights" in line for line in part.stale(place, "parity")) == 2
+    while steps := list(part.left(place, "parity")):
+        steps[0].run()
+    theirs = json.loads((tmp_path / "docs/results/parity/torch.json").read_text(encoding="utf-8"))
+    assert len(theirs) == 2 and not part.stale(place, "parity")
+    for run in theirs:
+        run["data"]["Train"] = "0" * 64
+    (tmp_path / "docs/results/parity/torch.json").write_text(json.dumps(theirs), encoding="utf-8")
+    blind = results.Place(root=tmp_path, runs=tmp_path / "runs", changes=tiny, data=False)
+    assert len(part.stale(blind, "parity")) == 2 and part.views(blind, "parity")["parity.torch"]() == ""
 
 
 def test_numbers_outside_of_markers_are_found(results):
@@ -256,7 +321,7 @@ def test_numbers_outside_of_markers_are_found(results):
     assert not list(documents.outside("| configuration | is |\n|---|---|\n| limit | 4 |\n"))
     assert list(documents.outside("| side | load, s |\n|---|---|\n| ours | 4.1 |\n")) == ["side | load, s"]
     assert not list(documents.outside("| option | is |\n|---|---|\n| limit | 4 |\n"))
-    assert list(documents.outside("| switch | you get |\n|---|---|\n| bfloat16 | 175 MiB less |\n")) == ["switch | you get"]
+    assert list(documents.outside("| switch | it costs |\n|---|---|\n| amp | 175 MiB |\n")) == ["switch | it costs"]
 
 
 def test_markers_that_do_not_fit_are_named(results, copy):
@@ -335,7 +400,12 @@ def test_beside_a_row_of_several_seeds_one_of_one_seed_has_no_conclusion(results
             {"seed": seed, "top1": right / 10, "right": packed(np.arange(1000) < right), "data": {"Eval": "a"}}
             for seed, right in enumerate(right_on)]}
 
+    from ppadapt.runs import comparison
+
     default = row("default", 600, 601, 602)
+    letters = comparison.groups([dict(each, top1=each["runs"][0]["top1"]) for each in (
+        default, row("worse", 400, 401, 402), row("lone", 900))])
+    assert letters == ["a", "b", ""]
     assert says([default, row("worse", 400, 401, 402), row("lone", 900)]) == (
         "Worse than default: worse (-20.00).\n\nOf one seed, so that nothing is concluded: lone.")
     assert says([row("default", 600), row("other", 900)]) == (

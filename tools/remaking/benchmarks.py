@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import Iterator
+from typing import Iterator, Optional
 
 import benchmark
 
@@ -14,6 +14,8 @@ from ppadapt.version import __version__
 
 from .part import Part, View
 from .place import REPOSITORY, Place, Step
+
+BESIDE_TORCH = ("training", "inference")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Benchmarks(Part):
     def left(self, place: Place, name: str) -> Iterator[Step]:
         records = self._taken(place, name)
         for part, options in self.parts:
-            if part not in records and not (part == "features" and self._without_images(place)):
+            if not _whole(place, part, records.get(part)) and not (part == "features" and self._without_images(place)):
                 yield Step(f"{name}: {part}", None, lambda part=part, options=options: self._measure(
                     place, name, part, options))
 
@@ -83,3 +85,9 @@ class Benchmarks(Part):
     def _records(self, place: Place, name: str) -> dict[str, dict]:
         paths = {part: place.record(name) / f"{part}.json" for part, _ in self.parts}
         return {part: json.loads(path.read_text(encoding="utf-8")) for part, path in paths.items() if path.is_file()}
+
+
+def _whole(place: Place, part: str, record: Optional[dict]) -> bool:
+    """Whether a part is measured, with PyTorch beside it where an interpreter is at hand."""
+    beside = part in BESIDE_TORCH and place.torch_python
+    return record is not None and (not beside or "torch" in record["versions"])
