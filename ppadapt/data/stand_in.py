@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import pickle
-import tarfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from . import archives
 from .cifar import CIFAR10, CIFAR100
 from .digits import Digits
 
@@ -33,22 +31,16 @@ def stand_in(folder: Path, seed: int = 0) -> dict[str, Path]:
     digits, paths = [str(n) for n in range(10)], {}
     drawn = {split: _draw(split, seed) for split in ("train", "test")}
     for kind in (CIFAR10, CIFAR100):
-        members = {}
+        splits = {}
         for split, (images, labels, colours) in drawn.items():
-            parts = np.array_split(np.arange(len(images)), len(kind.batches[split]))
-            for name, rows in zip(kind.batches[split], parts):
-                data = images[rows].transpose(0, 3, 1, 2).reshape(len(rows), -1)
-                if kind is CIFAR10:
-                    targets = {"labels": labels[rows].tolist()}
-                else:
-                    targets = {"fine_labels": (labels * len(names) + colours)[rows].tolist(),
-                               "coarse_labels": labels[rows].tolist()}
-                members[name] = {"data": data, **targets}
-        members[kind.meta] = {"label_names": digits} if kind is CIFAR10 else {
+            told = {"labels": labels} if kind is CIFAR10 else {
+                "fine_labels": labels * len(names) + colours, "coarse_labels": labels}
+            splits[split] = images, told
+        meta = {"label_names": digits} if kind is CIFAR10 else {
             "fine_label_names": [f"{colour} {digit}" for digit in digits for colour in names],
             "coarse_label_names": digits}
         paths[kind.archive] = folder / kind.archive
-        _write(paths[kind.archive], kind.folder, members)
+        archives.write(paths[kind.archive], kind, splits, meta)
     return paths
 
 
@@ -63,12 +55,3 @@ def _draw(split: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         paper = rng.normal(235, 8, (32, 32, 3))
         images[i] = np.clip(paper + (ink[i] - paper) * drawn[..., None], 0, 255).round()
     return images, data.labels, colours
-
-
-def _write(path: Path, folder: str, members: dict[str, dict]) -> None:
-    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
-        for name, content in members.items():
-            data = pickle.dumps(content, protocol=2)
-            member = tarfile.TarInfo(f"{folder}/{name}")
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
