@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draw the sample of CIFAR-10 that the published results are of from the official archive.
 
-docs/results/cifar10_sample.txt names its images in order, by the SHA-256 of their pixels.
+docs/results/cifar10_sample.txt names its images in order, by the SHA-256 of their pixels and label.
 """
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ LIST = Path(__file__).resolve().parent.parent / "docs" / "results" / "cifar10_sa
 DIGITS = 16  # of a checksum: enough to tell 60,000 images apart
 
 
-def checksums(images: np.ndarray) -> list[str]:
-    """Of each image, uint8 [N, 32, 32, 3]."""
-    return [hashlib.sha256(image.tobytes()).hexdigest()[:DIGITS] for image in images]
+def checksums(images: np.ndarray, labels: np.ndarray) -> list[str]:
+    """Of each image and its label: uint8 [N, 32, 32, 3], int [N] below 256."""
+    return [hashlib.sha256(image.tobytes() + bytes([label])).hexdigest()[:DIGITS]
+            for image, label in zip(images, labels)]
 
 
 def listed(path: Path) -> dict[str, list[str]]:
@@ -41,7 +42,7 @@ def draw(data: CIFAR10, wanted: list[str], where: Path) -> archives.Split:
     Raises:
         UserError: where some of them are not in the data.
     """
-    at = {checksum: i for i, checksum in reversed(list(enumerate(checksums(data.images))))}
+    at = {checksum: i for i, checksum in reversed(list(enumerate(checksums(data.images, data.labels))))}
     missing = sum(checksum not in at for checksum in wanted)
     if missing:
         raise UserError(f"{where} lacks {missing:,} of the sample's {len(wanted):,} {data.split} images: give the "

@@ -24,7 +24,8 @@ def test_a_sample_is_the_listed_images_in_their_order_with_their_labels(sample, 
     whole = {split: CIFAR10(split, root=str(tmp_path / "dataset")) for split in rows}
     names = tmp_path / "list.txt"
     names.write_text("# of a test\n" + "".join(f"{split} {checksum}\n" for split, chosen in rows.items()
-                                               for checksum in sample.checksums(whole[split].images[chosen])))
+                                               for checksum in sample.checksums(whole[split].images[chosen],
+                                                                                   whole[split].labels[chosen])))
     monkeypatch.setattr(sys, "argv", ["sample.py", "--cifar10", str(tmp_path / "dataset"), "--list", str(names),
                                       "--output", str(tmp_path / "sample.tar.gz")])
     assert sample.main() == 0 and "5 train images and 2 test images" in capsys.readouterr().out
@@ -38,7 +39,7 @@ def test_an_archive_without_the_images_is_refused(sample, tmp_path):
     make_cifar10(tmp_path / "dataset", per_batch=20)
     data = CIFAR10("test", root=str(tmp_path / "dataset"))
     with pytest.raises(sample.UserError, match="lacks 1 of the sample's 2 test images: give the official archive"):
-        sample.draw(data, [*sample.checksums(data.images[:1]), "0" * 16], tmp_path)
+        sample.draw(data, [*sample.checksums(data.images[:1], data.labels[:1]), "0" * 16], tmp_path)
 
 
 def test_the_list_that_ships_is_of_the_size_that_the_documents_name(sample):
