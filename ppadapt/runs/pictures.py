@@ -166,7 +166,8 @@ def growing(curves: dict[str, list[tuple]], across: str, up: str, path: Path) ->
     figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     for i, ((name, points), marker) in enumerate(zip(curves.items(), "osD^v<>pPX")):
         x, mean, std = zip(*sorted(points))
-        axes.errorbar(np.array(x) * 1.03 ** (i - (len(curves) - 1) / 2), mean, yerr=[value or 0 for value in std],
+        spread = [value or 0 for value in std] if any(std) else None
+        axes.errorbar(np.array(x) * 1.03 ** (i - (len(curves) - 1) / 2), mean, yerr=spread,
                       marker=marker, markersize=5, capsize=2.5, linewidth=1.2, elinewidth=0.9, label=name)
     axes.set_xscale("log")
     axes.set_xticks(sorted({x for points in curves.values() for x, _, _ in points}))
