@@ -354,6 +354,15 @@ def test_notebooks_and_the_chinese_readme_get_theirs(results, copy):
     assert len(documents.wrong(copy, {"demo": lambda: "other"})) == 3
 
 
+def test_rates_that_other_parts_take_over_are_those_that_were_chosen(results):
+    from remaking.parts import CHOSEN, PARTS
+
+    rows = {row["method"]: row for row in PARTS["methods"].rows(results.Place(data=False), "methods")}
+    for name, change in CHOSEN.items():
+        key, _, value = change.partition("=")
+        assert rows[name]["chosen"] == {key: float(value)}
+
+
 def test_few_images_are_passed_as_often_as_it_takes_for_the_same_steps(results):
     from remaking import growing
 

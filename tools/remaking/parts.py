@@ -11,16 +11,17 @@ from .place import Place
 from .trainings import Line, Trainings, methods
 
 FEW = ("DataLoader.Train.dataset.limit=4000", "Global.eval_interval=0")
-# Once, four and sixteen times the rate of each method's config, which is smaller where pretrained matrices train.
-RATES = "Optimizer.lr.learning_rate=2e-3,8e-3,3.2e-2"
-SMALL_RATES = "Optimizer.lr.learning_rate=2e-4,8e-4,3.2e-3"
+# Once, four and sixteen times the rate of each method's config, which is smaller where pretrained matrices train; one
+# more where the best of these was at an end.
+RATE = "Optimizer.lr.learning_rate="
+RATES = {"full": "2e-4,8e-4,3.2e-3", "last_blocks": "2e-4,8e-4,3.2e-3,1.28e-2", "houlsby": "5e-4,2e-3,8e-3,3.2e-2",
+         "vpt": "5e-4,2e-3,8e-3,3.2e-2"}
+OTHER_RATES = "2e-3,8e-3,3.2e-2"
 # What the part `methods` chose among these, for the parts that take it over.
-CHOSEN = {"linear": "Optimizer.lr.learning_rate=8e-3", "adaptformer": "Optimizer.lr.learning_rate=8e-3",
-          "lora": "Optimizer.lr.learning_rate=8e-3", "full": "Optimizer.lr.learning_rate=8e-4"}
+CHOSEN = {"linear": f"{RATE}8e-3", "adaptformer": f"{RATE}8e-3", "lora": f"{RATE}8e-3", "full": f"{RATE}8e-4"}
 ALL = ("adaptformer", "linear", "lora", "adapter_plus", "bitfit", "vpt", "full", "layernorm", "ssf", "houlsby",
        "pfeiffer", "convpass", "repadapter", "last_blocks", "adaptformer_vpt")
 LAST_TWO = ('Tuning={name: AdaptFormer, blocks: "4:"}',)
-PRETRAINED_MATRICES = ("full", "last_blocks")
 # Of the ablations, those that docs/results.md may draw a conclusion from have three seeds, the others one.
 ABLATIONS = ("default", "bottleneck_1", "bottleneck_16", "bottleneck_256", "scale_0.01", "scale_10", "scale_learnable",
              "sequential", "blocks_last_half", "blocks_first_half")
@@ -42,7 +43,7 @@ PARTS: dict[str, Part] = {
                      methods("cifar10/vit_micro", "adaptformer", "linear", "full", "vpt"), FEW),
     "methods": Trainings("Every method, its learning rate chosen on held-out training images",
                          tuple(Line(name, f"cifar10/vit_micro_{name}",
-                                    choose=(SMALL_RATES if name in PRETRAINED_MATRICES else RATES,)) for name in ALL),
+                                    choose=(RATE + RATES.get(name, OTHER_RATES),)) for name in ALL),
                          FEW, ranked=True),
     "ablations": Trainings("Ablations of AdaptFormer", (
         *methods("ablation/adaptformer", *ABLATIONS),
