@@ -50,7 +50,7 @@ def differences(rows: list[dict]) -> list[Optional[Difference]]:
 def groups(rows: list[dict]) -> list[str]:
     """A letter or more for each row; rows with one in common cannot be told apart.
 
-    None for a row of one seed beside rows of several: what another seed would have given it is not known.
+    A row of one seed beside rows of several has "": what another seed would have given it is not known.
     """
     task = task_of(rows[0])
     lettered = [i for i, row in enumerate(rows) if not lone(row, rows)]
