@@ -247,7 +247,7 @@ def test_a_rate_is_chosen_before_the_seeds_that_train_with_it(results, tmp_path)
     part = Trainings("Chosen", (line,), seeds=2, drawn=False)
     other = Trainings("Fixed", methods("digits/vit_micro", "linear"), (f"Optimizer.lr.learning_rate={rates[1]}",),
                       seeds=2)
-    tiny = (*TINY, "DataLoader.Train.dataset.limit=400", "Global.epochs=2")
+    tiny = (*TINY, "DataLoader.Train.dataset.limit=400", "Global.epochs=10")
     place = results.Place(root=tmp_path, runs=tmp_path / "runs", changes=tiny)
     next(other.left(place, "fixed")).run()
     done = []
