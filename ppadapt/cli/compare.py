@@ -4,12 +4,14 @@ from __future__ import annotations
 from .common import config_parser
 
 EXAMPLES = """\
+  ppadapt compare -c my.yaml --methods linear,adaptformer,lora --seeds 3
   ppadapt compare -c digits/vit_micro_adaptformer --methods linear,vpt,adaptformer,full
   ppadapt compare -c cifar10/vit_micro_adaptformer --methods linear,adaptformer --seeds 3 \\
       --folder output/compare-cifar10 -o DataLoader.Train.dataset.limit=4000
   ppadapt compare -c cifar10/vit_micro_adaptformer --methods adaptformer \\
       --sweep Tuning.bottleneck=1,4,16,64 --choose Optimizer.lr.learning_rate=5e-4,2e-3,8e-3
-A method is the end of a config's name: beside vit_micro_adaptformer lie vit_micro_vpt and others.
+A method is the end of a config's name: beside vit_micro_adaptformer lie vit_micro_vpt and others. One without a config
+there takes its settings of cifar10/vit_micro_METHOD on top of the given config: linear, lora, bitfit and all others.
 Runs that are done are not run again: the same command goes on where it was stopped, also from a copy of
 its runs.json on another machine.
 """
@@ -36,7 +38,7 @@ def main(arguments: list[str]) -> None:
     from ..runs import compare, comparison, pictures, plans
 
     config = find(args.config)
-    folder = Path(args.folder or f"output/compare-{config.parent.name}-{config.stem}")
+    folder = Path(args.folder or "output/" + "-".join(filter(None, ("compare", config.parent.name, config.stem))))
     results = Path(args.results) if args.results else folder
     methods = [method.strip() for method in args.methods.split(",")]
     rows = compare.compare(config, methods, plans.seed_list(args.seeds), folder, args.override, args.sweep,

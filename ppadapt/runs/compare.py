@@ -15,7 +15,7 @@ from ..errors import ConfigError, UserError
 from ..tasks import Task
 from . import experiment
 from .comparison import summarise, write
-from .plans import Row, find_config, held_out, in_short, variants
+from .plans import Row, held_out, in_short, row_of, variants
 from .record import Identity, Record
 
 DETAILS = ("per_class", "confusion", "history")  # of a run's results: they stay in its own folder
@@ -31,7 +31,7 @@ def compare(config: Path, methods: Sequence[str], seeds: Sequence[int], folder: 
 
     Args:
         folder: gets the runs' own folders. results: gets runs.json and the tables; `folder` when absent.
-        methods: ends of the names of configs beside `config`.
+        methods: ends of the names of configs beside `config`; those of others take their settings that ship.
         sweep: "A.b=1,2": a row for each value; several make a row for each combination.
         choices: "A.b=1,2": for each row, the value (or combination) that is best on a held-out part of the
             training data, trained with the first seed on the rest. The table's runs use all training data.
@@ -40,7 +40,7 @@ def compare(config: Path, methods: Sequence[str], seeds: Sequence[int], folder: 
     Raises:
         UserError: as `experiment.train`; whatever does not fit is said before anything is trained.
     """
-    rows = [Row(method, find_config(config, method), swept) for method in methods for swept in variants(sweep)]
+    rows = [row_of(config, method, swept, overrides) for method in methods for swept in variants(sweep)]
     results = results or folder
     files.check_writable(results, "--results")
     comparison = Comparison(rows, seeds, folder, Record(results / "runs.json"), overrides, choices, holdout)
@@ -48,6 +48,8 @@ def compare(config: Path, methods: Sequence[str], seeds: Sequence[int], folder: 
         comparison.check()
         log.setup()
         log.LOGGER.info("%d runs; the log of each is train.log in its folder, below %s", comparison.total, folder)
+        for told in dict.fromkeys(row.told for row in rows if row.told):
+            log.LOGGER.info(told)
         for row in rows:
             for runs in (comparison.tries, comparison.runs):  # what the second are is chosen by the first
                 for run in runs(row):

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any, Optional, Sequence
 
 from .. import config as configs
-from ..config import Config
+from ..config import Config, shipped
+from ..config.reading import parse_yaml
 from ..data.holdout import PART
 from ..errors import ConfigError, choose
+
+SETTINGS = "cifar10/vit_micro_"  # the configs that ship of all methods begin so
 
 
 def find_config(config: Path, method: str) -> Path:
@@ -26,11 +29,43 @@ def find_config(config: Path, method: str) -> Path:
             return path
     if not config.is_file():
         raise ConfigError(f"config file {config} does not exist")
+    raise ConfigError(choose("method", method, _methods_beside(config)))
+
+
+def row_of(config: Path, method: str, swept: dict[str, Any], overrides: Sequence[str] = ()) -> Row:
+    """The row of a method: of its config beside `config`, or else of `config` with the method's settings that ship.
+
+    Raises:
+        ConfigError: for a method that neither has; it names those of both.
+    """
+    beside, ship = _methods_beside(config), _settings_that_ship()
+    if method in beside or not config.is_file():
+        return Row(method, find_config(config, method), swept)
+    if method not in ship:
+        raise ConfigError(choose("method", method, sorted({*beside, *ship})))
+    name = ship[method]
+    tree = parse_yaml(configs.find(name).read_text(encoding="utf-8"))
+    basis, taken = [f"Tuning={json.dumps(tree['Tuning'])}"], "Tuning"
+    rate = tree.get("Optimizer", {}).get("lr", {}).get("learning_rate")
+    if rate is not None and configs.load(config, overrides).Optimizer["name"] == configs.load(name).Optimizer["name"]:
+        basis.append(f"Optimizer.lr.learning_rate={rate}")
+        taken = f"Tuning and learning rate ({rate})"
+    return Row(method, config, swept, basis=tuple(basis), told=f"{method}: {config.name} with the {taken} of {name}")
+
+
+def _methods_beside(config: Path) -> list[str]:
     known: dict[Path, str] = {}
-    for beginning in beginnings[:2]:  # vit_micro_vpt is "vpt", and not "micro_vpt" as well
+    for beginning in _beginnings(config)[:2]:  # vit_micro_vpt is "vpt", and not "micro_vpt" as well
         for path in config.parent.glob(f"{beginning}_*{config.suffix}"):
             known.setdefault(path, path.stem[len(beginning) + 1:])
-    raise ConfigError(choose("method", method, sorted(known.values())))
+    return sorted(known.values())
+
+
+def _settings_that_ship() -> dict[str, str]:
+    """Method -> the config that ships and says nothing but its Tuning and, where it has its own, its learning rate."""
+    found = {name[len(SETTINGS):]: name for name in shipped.names() if name.startswith(SETTINGS)}
+    return {method: name for method, name in found.items()
+            if parse_yaml(configs.find(name).read_text(encoding="utf-8")).keys() <= {"_base_", "Tuning", "Optimizer"}}
 
 
 def _beginnings(config: Path) -> list[str]:
@@ -51,6 +86,7 @@ class Row:
 
     `changes` are overrides of its own, "A.b=c", which its label does not tell of; `seeds` is of how many of the
     comparison's seeds it is trained with, all of them when absent; `choices` stand in the place of the comparison's.
+    `basis` are overrides that lie beneath the comparison's, as what is in a file does; `told` says what they are.
     """
 
     method: str
@@ -59,6 +95,8 @@ class Row:
     changes: tuple[str, ...] = ()
     seeds: Optional[int] = None
     choices: tuple[str, ...] = ()
+    basis: tuple[str, ...] = ()
+    told: str = ""
 
     @property
     def label(self) -> str:
@@ -68,7 +106,7 @@ class Row:
     def config(self, overrides: Sequence[str], chosen: dict[str, Any], seed: int) -> Config:
         """The resolved config of a run on all training data."""
         values = {**self.swept, **chosen, "Global.seed": seed}
-        return configs.load(self.path, [*overrides, *self.changes, *(
+        return configs.load(self.path, [*self.basis, *overrides, *self.changes, *(
             f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items())])
 
 

@@ -243,6 +243,30 @@ def test_a_method_beside_a_combination_of_methods_is_the_method(tmp_path):
     assert plans.find_config(tmp_path / "net_a_vpt.yaml", "vpt").name == "net_a_vpt.yaml"
 
 
+def test_a_method_without_a_config_of_its_own_takes_the_settings_that_ship(tmp_path):
+    mine = tmp_path / "my.yaml"
+    mine.write_text("_base_: digits/vit_micro_adaptformer\nGlobal: {epochs: 3}\n")
+    rows = {method: plans.row_of(mine, method, {}) for method in ("lora", "full", "adaptformer_vpt")}
+    lora = rows["lora"].config([], {}, 5)
+    assert lora.Tuning["name"] == "LoRA" and "bottleneck" not in lora.Tuning and lora.Tuning["rank"] == 8
+    assert lora.Global.epochs == 3 and lora.Global.seed == 5 and lora.DataLoader.Train.dataset["name"] == "Digits"
+    assert rows["lora"].told == "lora: my.yaml with the Tuning of cifar10/vit_micro_lora"
+    assert lora.Optimizer["lr"]["learning_rate"] == rows["adaptformer_vpt"].config([], {}, 0).Optimizer["lr"][
+        "learning_rate"] == 2e-3
+    assert rows["full"].config([], {}, 0).Optimizer["lr"]["learning_rate"] == 2e-4
+    assert rows["full"].told.endswith("with the Tuning and learning rate (0.0002) of cifar10/vit_micro_full")
+    given = ["Optimizer.lr.learning_rate=1e-3", "Tuning.rank=2"]  # -o lies above what is in a file, of either kind
+    assert plans.row_of(mine, "full", {}).config(given[:1], {}, 0).Optimizer["lr"]["learning_rate"] == 1e-3
+    assert rows["lora"].config(given, {}, 0).Tuning["rank"] == 2
+    sgd = ["Optimizer.name=Momentum", "Optimizer.lr.learning_rate=0.1"]  # whose rates are others
+    assert plans.row_of(mine, "full", {}, sgd).told.endswith("with the Tuning of cifar10/vit_micro_full")
+    assert plans.row_of(ROOT / "configs/digits/vit_micro_adaptformer.yaml", "vpt", {}).path.stem == "vit_micro_vpt"
+    with pytest.raises(ConfigError, match="Did you mean 'lora'.*Choose from: adapter_plus.*, last_blocks, layernorm"):
+        plans.row_of(mine, "lara", {})
+    with pytest.raises(ConfigError, match="none.yaml does not exist"):
+        plans.row_of(tmp_path / "none.yaml", "lora", {})
+
+
 def test_names_in_the_picture_cover_nothing(tmp_path, monkeypatch):
     """Twelve methods close together: no name lies on another, nor outside the axes."""
     rows = [{"method": f"method {i}", "top1": 58 + i % 4 * 0.2, "std": 0.1 * (i % 3), "seeds": 3,
