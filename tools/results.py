@@ -20,7 +20,7 @@ from remaking.place import REPOSITORY, Place
 EXAMPLES = """\
 examples:
   python tools/results.py --left                     # what is not run yet, and how long it takes
-  python tools/results.py --part methods --cifar10 cifar-10-python.tar.gz
+  python tools/results.py --part methods --cifar10 sample.tar.gz     # of tools/sample.py
   python tools/results.py --part parity --torch-python ~/torch/bin/python
   python tools/results.py --check                    # documents and records agree
 """
@@ -33,8 +33,8 @@ def main() -> int:
                         help=f"one of {', '.join(PARTS)}; may be given many times (all)")
     parser.add_argument("--left", action="store_true", help="say what is left, and run nothing")
     parser.add_argument("--tables", action="store_true", help="write tables and pictures of what is there, run nothing")
-    parser.add_argument("--check", action="store_true", help="fail where a document and its record differ, or where a "
-                        "measured number stands outside of the markers")
+    parser.add_argument("--check", action="store_true", help="fail where a document or a picture and its record "
+                        "differ, or where a table with measured numbers stands outside of the markers")
     parser.add_argument("--cifar10", type=Path, default=Path("dataset"), metavar="PATH",
                         help="the archive, its folder, or where to download it (%(default)s)")
     parser.add_argument("--mosaics", type=Path, default=Path("dataset/mosaic"), metavar="FOLDER",
@@ -74,24 +74,27 @@ def run(place: Place, name: str, left: bool) -> None:
     if any(part.left(place, name)):
         if not left:
             part.adopt(place, name)
-        for line in part.stale(place, name):
+        stale = part.stale(place, name)
+        for line in stale:
             print(f"stale: {line}")
+        if stale:
+            print("what is stale is run anew; the published records are of the sample that tools/sample.py draws")
     steps = list(part.left(place, name))
-    say(name, steps, whole=left)
+    say(name, steps, whole=left, left_out=bool(part.left_out(place)))
     while steps and not left:
         print(f"now: {steps[0].what}", flush=True)
         steps[0].run()
         steps = list(part.left(place, name))
-        say(name, steps)
+        say(name, steps, left_out=bool(part.left_out(place)))
 
 
-def say(name: str, steps: list, whole: bool = False) -> None:
+def say(name: str, steps: list, whole: bool = False, left_out: bool = False) -> None:
     """How much is left, and how long that takes by the times in the records."""
     known = [step.seconds for step in steps if step.seconds is not None]
     unknown = len(steps) - len(known)
     told = [f"about {clock(sum(known))}"] if known else []
     told += [f"{unknown} of them no record tells the time of"] if unknown else []
-    what = ", ".join([f"{len(steps)} left", *told]) if steps else "all is there"
+    what = ", ".join([f"{len(steps)} left", *told]) if steps else "nothing else is left" if left_out else "all is there"
     print(f"{name} ({PARTS[name].title}): {what}", flush=True)
     for step in steps if whole else ():
         print(f"    {step.what}" + (f", {clock(step.seconds)}" if step.seconds is not None else ""))

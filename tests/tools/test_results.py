@@ -205,7 +205,7 @@ def test_pictures_are_held_to_what_they_were_drawn_from(results, call, copy):
     drawn = picture.read_bytes()
     picture.write_bytes(drawn + b"0")
     code, said = call(copy, "--part", "demo", "--check")
-    assert code == 1 and "predictions.png is not the picture that was drawn: run `make results`" in said
+    assert code == 1 and "predictions.png is not the picture that was drawn: `python tools/results.py --tables`" in said
     picture.unlink()
     assert call(copy, "--part", "demo", "--check")[0] == 1
     picture.write_bytes(drawn)

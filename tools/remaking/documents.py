@@ -56,8 +56,8 @@ def wrong(root: Path, views: Mapping[str, View]) -> list[str]:
                 continue
             if len(OPENED.findall(piece)) != 2 * len(BETWEEN.findall(piece)):
                 found.append(f"{name}: a marker <!-- results:NAME --> has no <!-- /results:NAME -->")
-            found += [f"{name}: results:{match['name']} is not what its record says: run `make results`, or take back "
-                      "what was changed by hand" for match in BETWEEN.finditer(piece)
+            found += [f"{name}: results:{match['name']} is not what its record says: `python tools/results.py "
+                      "--tables` writes it anew" for match in BETWEEN.finditer(piece)
                       if _filled(match, views, path) != match[0]]
             found += [f"{name}: the table under |{head}| has results outside of the markers <!-- results:NAME -->"
                       for head in outside(piece)]

@@ -28,4 +28,4 @@ def wrong(record: Path, pictures: Sequence[Path]) -> list[str]:
             told.append(f"{each} is not the picture that was drawn")
         elif known["record_sha256"] != files.sha256(record):
             told.append(f"{each} was drawn from another {record.name}")
-    return [f"{line}: run `make results`" for line in told]
+    return [f"{line}: `python tools/results.py --tables` draws it anew" for line in told]

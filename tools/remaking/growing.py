@@ -66,7 +66,8 @@ class Growing(Trainings):
         methods, sizes = (list(dict.fromkeys(part)) for part in zip(*map(_of_label, (li.label for li in self.lines))))
         sizes = [size for size in sizes if any((method, size) in rows for method in methods)]
         cells = [[f"{size:,}", *(self._cell(rows, method, size) for method in methods)] for size in sizes]
-        note = f"Bold: the 95% interval of the difference to {self.among} with as many images (paired) leaves 0 out."
+        note = (f"\\*: differs from {self.among} with as many images: the 95% interval of the difference (paired) "
+                "leaves 0 out.")
         return "\n\n".join([experiment.markdown(["training images", *(f"{m}, top-1" for m in methods)], cells), note,
                             *self._missing(place, name), machines(list(rows.values()))])
 
@@ -96,7 +97,7 @@ class Growing(Trainings):
             return ""
         said = f"{row['top1']:.2f}" + (f" ± {row['std']:.2f}" if row["std"] is not None else "")
         found = self._difference(rows, method, size)
-        return f"**{said}**" if found and found.real else said
+        return f"{said} \\*" if found and found.real else said
 
 
 def _parts(row: dict) -> tuple[str, int]:
