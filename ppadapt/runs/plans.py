@@ -4,6 +4,7 @@ from __future__ import annotations
 import itertools
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Optional, Sequence
 
@@ -22,11 +23,9 @@ def find_config(config: Path, method: str) -> Path:
     Raises:
         ConfigError: when there is none; it names the methods there are.
     """
-    beginnings = _beginnings(config)
-    for beginning in beginnings:
-        path = config.with_name(f"{beginning}_{method}{config.suffix}")
-        if path.is_file():
-            return path
+    path = _sibling(config, method)
+    if path is not None:
+        return path
     if not config.is_file():
         raise ConfigError(f"config file {config} does not exist")
     raise ConfigError(choose("method", method, _methods_beside(config)))
@@ -38,11 +37,11 @@ def row_of(config: Path, method: str, swept: dict[str, Any], overrides: Sequence
     Raises:
         ConfigError: for a method that neither has; it names those of both.
     """
-    beside, ship = _methods_beside(config), _settings_that_ship()
-    if method in beside or not config.is_file():
+    if _sibling(config, method) is not None or not config.is_file():
         return Row(method, find_config(config, method), swept)
+    ship = _settings_that_ship()
     if method not in ship:
-        raise ConfigError(choose("method", method, sorted({*beside, *ship})))
+        raise ConfigError(choose("method", method, sorted({*_methods_beside(config), *ship})))
     name = ship[method]
     tree = parse_yaml(configs.find(name).read_text(encoding="utf-8"))
     basis, taken = [f"Tuning={json.dumps(tree['Tuning'])}"], "Tuning"
@@ -53,6 +52,11 @@ def row_of(config: Path, method: str, swept: dict[str, Any], overrides: Sequence
     return Row(method, config, swept, basis=tuple(basis), told=f"{method}: {config.name} with the {taken} of {name}")
 
 
+def _sibling(config: Path, method: str) -> Optional[Path]:
+    paths = (config.with_name(f"{beginning}_{method}{config.suffix}") for beginning in _beginnings(config))
+    return next((path for path in paths if path.is_file()), None)
+
+
 def _methods_beside(config: Path) -> list[str]:
     known: dict[Path, str] = {}
     for beginning in _beginnings(config)[:2]:  # vit_micro_vpt is "vpt", and not "micro_vpt" as well
@@ -61,6 +65,7 @@ def _methods_beside(config: Path) -> list[str]:
     return sorted(known.values())
 
 
+@cache
 def _settings_that_ship() -> dict[str, str]:
     """Method -> the config that ships and says nothing but its Tuning and, where it has its own, its learning rate."""
     found = {name[len(SETTINGS):]: name for name in shipped.names() if name.startswith(SETTINGS)}

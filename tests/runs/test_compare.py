@@ -261,6 +261,9 @@ def test_a_method_without_a_config_of_its_own_takes_the_settings_that_ship(tmp_p
     sgd = ["Optimizer.name=Momentum", "Optimizer.lr.learning_rate=0.1"]  # whose rates are others
     assert plans.row_of(mine, "full", {}, sgd).told.endswith("with the Tuning of cifar10/vit_micro_full")
     assert plans.row_of(ROOT / "configs/digits/vit_micro_adaptformer.yaml", "vpt", {}).path.stem == "vit_micro_vpt"
+    for name in ("net_a_b_c", "net_lora", "net_a_b_d", "net_a_e"):  # beside it, however short their common beginning
+        (tmp_path / f"{name}.yaml").touch()
+    assert plans.row_of(tmp_path / "net_a_b_c.yaml", "lora", {}).path.name == "net_lora.yaml"
     with pytest.raises(ConfigError, match="Did you mean 'lora'.*Choose from: adapter_plus.*, last_blocks, layernorm"):
         plans.row_of(mine, "lara", {})
     with pytest.raises(ConfigError, match="none.yaml does not exist"):

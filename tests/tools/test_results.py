@@ -402,14 +402,13 @@ def test_beside_a_row_of_several_seeds_one_of_one_seed_has_no_conclusion(results
     import numpy as np
     from remaking.trainings import says
 
+    from ppadapt.runs import comparison
     from ppadapt.tasks.metric import packed
 
     def row(label, *right_on):
         return {"method": label, "runs": [
             {"seed": seed, "top1": right / 10, "right": packed(np.arange(1000) < right), "data": {"Eval": "a"}}
             for seed, right in enumerate(right_on)]}
-
-    from ppadapt.runs import comparison
 
     default = row("default", 600, 601, 602)
     letters = comparison.groups([dict(each, top1=each["runs"][0]["top1"]) for each in (
