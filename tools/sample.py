@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from _run import guarded
 
+from ppadapt import files
 from ppadapt.data import archives
 from ppadapt.data.cifar import CIFAR10
 from ppadapt.errors import UserError
@@ -27,12 +28,20 @@ def checksums(images: np.ndarray, labels: np.ndarray) -> list[str]:
 
 
 def listed(path: Path) -> dict[str, list[str]]:
-    """"train" and "test" -> the checksums of the sample's images."""
+    """"train" and "test" -> the checksums of the sample's images.
+
+    Raises:
+        UserError: for what is no such list.
+    """
     found: dict[str, list[str]] = {"train": [], "test": []}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith("#"):
-            split, checksum = line.split()
-            found[split].append(checksum)
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line and not line.startswith("#"):
+                split, checksum = line.split()
+                found[split].append(checksum)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"--list {path} cannot be read ({error}): its lines are 'train CHECKSUM' or 'test CHECKSUM', "
+                        f"as in {LIST}") from None
     return found
 
 
@@ -59,9 +68,11 @@ def main() -> int:
                         help="the archive to write (%(default)s)")
     parser.add_argument("--list", type=Path, default=LIST, metavar="FILE", help="which images (%(default)s)")
     args = parser.parse_args()
-    data = {split: CIFAR10(split, root=str(args.cifar10)) for split in ("train", "test")}
+    files.check_writable(args.output.parent, "--output")
     wanted = listed(args.list)
+    data = {split: CIFAR10(split, root=str(args.cifar10)) for split in ("train", "test")}
     splits = {split: draw(data[split], wanted[split], args.cifar10) for split in data}
+    args.output.parent.mkdir(parents=True, exist_ok=True)
     archives.write(args.output, CIFAR10, splits, {"label_names": data["train"].classes})
     print(f"written: {args.output}, " + " and ".join(f"{len(wanted[split]):,} {split} images" for split in data))
     return 0

@@ -208,6 +208,12 @@ def test_pictures_are_held_to_what_they_were_drawn_from(results, call, copy):
     assert code == 1 and "predictions.png is not the picture that was drawn: `python tools/results.py --tables`" in said
     picture.unlink()
     assert call(copy, "--part", "demo", "--check")[0] == 1
+    listed = copy / "docs/results/demo/pictures.json"
+    listed.write_text("{", encoding="utf-8")
+    code, said = call(copy, "--part", "demo", "--check")
+    assert code == 1 and "is not the picture that was drawn" in said
+    call(copy, "--part", "demo", "--tables")
+    assert call(copy, "--part", "demo", "--check")[0] == 0
     picture.write_bytes(drawn)
     told = json.loads(answers.read_text(encoding="utf-8"))
     told["answers"] = [row[::-1] for row in told["answers"]]

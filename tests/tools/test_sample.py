@@ -42,6 +42,15 @@ def test_an_archive_without_the_images_is_refused(sample, tmp_path):
         sample.draw(data, [*sample.checksums(data.images[:1], data.labels[:1]), "0" * 16], tmp_path)
 
 
+@pytest.mark.parametrize("text", [None, "train\n", "valid 0123\n"])
+def test_what_is_no_list_is_refused(sample, tmp_path, text):
+    path = tmp_path / "list.txt"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(sample.UserError, match="--list .*list.txt cannot be read .*'train CHECKSUM'"):
+        sample.listed(path)
+
+
 def test_the_list_that_ships_is_of_the_size_that_the_documents_name(sample):
     assert {split: len(set(found)) for split, found in sample.listed(sample.LIST).items()} == {
         "train": 10_000, "test": 2_000}

@@ -13,7 +13,7 @@ LIST = "pictures.json"
 def note(record: Path, pictures: Sequence[Path]) -> None:
     """Remember that these were drawn from the file `record` as it is now; those of its folder's list stay in it."""
     path = record.parent / LIST
-    held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    held = _held(path)
     of = {"record": record.name, "record_sha256": files.sha256(record)}
     files.write_json(path, {**held, **{each.name: {"sha256": files.sha256(each), **of} for each in pictures}})
 
@@ -21,7 +21,7 @@ def note(record: Path, pictures: Sequence[Path]) -> None:
 def wrong(record: Path, pictures: Sequence[Path]) -> list[str]:
     """Those of the pictures that are not there, not as they were drawn, or of another content of the record."""
     path, told = record.parent / LIST, []
-    held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    held = _held(path)
     for each in pictures:
         known = held.get(each.name, {})
         if not each.is_file() or known.get("sha256") != files.sha256(each):
@@ -29,3 +29,11 @@ def wrong(record: Path, pictures: Sequence[Path]) -> list[str]:
         elif known["record_sha256"] != files.sha256(record):
             told.append(f"{each} was drawn from another {record.name}")
     return [f"{line}: `python tools/results.py --tables` draws it anew" for line in told]
+
+
+def _held(path: Path) -> dict[str, dict]:
+    """The list as it is; nothing where it is damaged, so that its pictures are drawn anew."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError:
+        return {}
